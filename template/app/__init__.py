@@ -1,0 +1,1 @@
+"""The app: five production standards around a language model. Start reading in `main.py`."""

@@ -1,0 +1,89 @@
+"""The commands of the app: `uv run dev` and `uv run serve`."""
+
+import asyncio
+import os
+import sys
+import tempfile
+
+from dotenv import dotenv_values
+
+from app.foundation.project import load_project
+from app.standards.environment import stop
+from app.stores.base import Store, StoreSetupError
+from app.stores.choose import choose_store
+
+FACTORY = "app.main:create_app"
+KEEP_ALIVE_SECONDS = 65  # longer than a load balancer's 60, so it never meets a closed connection
+
+
+def dev() -> None:
+    """Serve on this machine and reload when a file changes; the demo provider without a key."""
+    import uvicorn
+
+    from app.preflight import check_environment
+
+    os.environ.setdefault("PROVIDERS", ",".join(_usable_providers()))
+    if os.environ["PROVIDERS"] == "demo":
+        print("No provider key is set, so the demo provider answers. Put a key in .env.")
+    settings = check_environment()
+    print(f"http://{settings.host}:{settings.port}", file=sys.stderr)
+    uvicorn.run(
+        FACTORY,
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        reload=True,
+        reload_dirs=["app"],
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+    )
+
+
+def serve() -> None:
+    """Serve in production: several workers, and running answers finish before the process ends."""
+    import uvicorn
+
+    from app.preflight import check_environment
+
+    # Checked once, here, before any worker starts or the port opens.
+    settings = check_environment()
+    try:
+        asyncio.run(_try(choose_store(settings)))
+    except StoreSetupError as error:
+        stop([("database_url", str(error))])
+    if settings.web_concurrency > 1:
+        # Where the workers share their metrics; a fresh folder for each start.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="metrics-")
+    uvicorn.run(
+        FACTORY,
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.web_concurrency,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # X-Forwarded-For is judged by TRUSTED_PROXIES alone
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(settings.time_budget_seconds) + 5,
+    )
+
+
+async def _try(store: Store) -> None:
+    await store.open()
+    await store.close()
+
+
+def _usable_providers() -> list[str]:
+    """The project's providers that have what they need in the environment or in `.env`."""
+    known = {**dotenv_values(".env"), **os.environ}
+    if known.get("PROVIDERS"):
+        return [str(known["PROVIDERS"])]
+    needed = {"compatible": "COMPATIBLE_BASE_URL"}
+    usable = [
+        name
+        for name in load_project().providers
+        if (known.get(needed.get(name, f"{name.upper()}_API_KEY")) or "").strip()
+    ]
+    return usable or ["demo"]

@@ -1,0 +1,81 @@
+"""Sending a live stream, and noticing that the client has left."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+T = TypeVar("T")
+
+
+class EventStream(Response):
+    """Server-sent events from an iterator of bytes.
+
+    Plain asyncio on purpose: when the client leaves, the iterator is closed in the open, so what
+    it must still do (settle the money) is awaited. Starlette's own streaming response would be
+    cancelled again at every await.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes], headers: dict[str, str] | None = None) -> None:
+        super().__init__(
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})}
+        )
+        # The length of a stream is not known.
+        del self.headers["content-length"]
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send(
+            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
+        sending = asyncio.ensure_future(self._send_all(send))
+        leaving = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
+                raise ClientDisconnect
+            sending.result()
+        finally:
+            await _cancel(leaving)
+            await _cancel(sending)
+            if isinstance(self._events, AsyncGenerator):
+                await self._events.aclose()
+
+    async def _send_all(self, send: Send) -> None:
+        async for data in self._events:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work; cancel it and raise `ClientDisconnect` when the client leaves.
+
+    Call it only after the request's body has been read.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        await _cancel(leaving)
+        await _cancel(working)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancel(task: "asyncio.Future[Any]") -> None:
+    """Cancel a task and wait until it has ended; its own clean-up included."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})

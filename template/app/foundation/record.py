@@ -1,0 +1,48 @@
+"""What is known about one request. Every standard notes its facts here; visibility writes them."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+CacheState = Literal["none", "replay"]
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """The facts of one request, from its first byte to its last.
+
+    Money is in integer nano-dollars, durations are in seconds. `headers` go out with the response,
+    whatever its status.
+    """
+
+    request_id: str
+    caller: str | None = None
+    end_user: str | None = None
+    metadata: dict[str, str] | None = None
+    model: str | None = None
+    provider: str | None = None
+    streamed: bool = False
+    attempts: int = 0
+    fallback: bool = False
+    cache: CacheState = "none"
+    summarised: bool = False
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nano: int = 0
+    error_code: str | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, phase: Literal["guard", "store", "provider"]) -> Iterator[None]:
+        """Add the time spent inside to `phase` (shown as `Server-Timing`)."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self.timings[phase] = self.timings.get(phase, 0.0) + spent

@@ -1,0 +1,293 @@
+"""Every setting of the app: its name, unit, default and limits. Read once, at start.
+
+Sources, strongest first: the environment, `.env` (not in production), `/run/secrets/*`.
+`standards/environment.py` turns what is wrong into a report and exit code 78.
+"""
+
+import os
+from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticUseDefault
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.foundation import checks
+from app.foundation.project import Project, load_project
+
+PROVIDERS = ("openai", "anthropic", "gemini", "compatible", "demo")
+NANO_PER_USD = 1_000_000_000
+
+Seconds = Annotated[float, Field(gt=0, le=900, allow_inf_nan=False)]
+Usd = Annotated[Decimal, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+UsdPerMillionTokens = Annotated[Decimal, Field(ge=0, le=100_000, allow_inf_nan=False)]
+Secret = Annotated[SecretStr, AfterValidator(checks.secret)]
+Url = Annotated[str, AfterValidator(checks.http_url)]
+SecretUrl = Annotated[SecretStr, AfterValidator(checks.secret_http_url)]
+Words = Annotated[tuple[str, ...], NoDecode]
+Network = IPv4Network | IPv6Network
+
+
+def _project() -> Project:
+    return load_project()
+
+
+class Settings(BaseSettings):
+    """The environment, checked. Field names are the variables' names in lower case."""
+
+    model_config = SettingsConfigDict(
+        extra="ignore",
+        frozen=True,
+        env_file_encoding="utf-8",
+        hide_input_in_errors=True,
+    )
+
+    app_env: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    web_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
+
+    providers: Words = Field(default_factory=lambda: _project().providers)
+    openai_api_key: Secret | None = None
+    openai_base_url: Url | None = None
+    openai_model: str = Field(default_factory=lambda: _project().models.get("openai", ""))
+    openai_input_usd_per_mtok: UsdPerMillionTokens | None = None
+    openai_output_usd_per_mtok: UsdPerMillionTokens | None = None
+    anthropic_api_key: Secret | None = None
+    anthropic_base_url: Url | None = None
+    anthropic_model: str = Field(default_factory=lambda: _project().models.get("anthropic", ""))
+    anthropic_input_usd_per_mtok: UsdPerMillionTokens | None = None
+    anthropic_output_usd_per_mtok: UsdPerMillionTokens | None = None
+    gemini_api_key: Secret | None = None
+    gemini_base_url: Url | None = None
+    gemini_model: str = Field(default_factory=lambda: _project().models.get("gemini", ""))
+    gemini_input_usd_per_mtok: UsdPerMillionTokens | None = None
+    gemini_output_usd_per_mtok: UsdPerMillionTokens | None = None
+    compatible_api_key: Secret | None = None
+    compatible_base_url: Url | None = None
+    compatible_model: str = Field(default_factory=lambda: _project().models.get("compatible", ""))
+    compatible_input_usd_per_mtok: UsdPerMillionTokens | None = None
+    compatible_output_usd_per_mtok: UsdPerMillionTokens | None = None
+
+    database_url: Annotated[str, AfterValidator(checks.sqlite_url)] = "sqlite:///data/app.db"
+
+    app_api_keys: Annotated[dict[str, SecretStr], NoDecode] = Field(default_factory=dict)
+    allow_anonymous: bool = False
+    admin_token: Secret | None = None
+
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 60
+    requests_per_minute_per_ip: Annotated[int, Field(ge=1, le=1_000_000)] = 120
+    daily_cost_cap_usd: Usd = Field(default_factory=lambda: _project().daily_cost_cap_usd)
+    daily_cost_cap_per_caller_usd: Usd | None = None
+    app_timezone: Annotated[str, AfterValidator(checks.timezone)] = "UTC"
+    idempotency_ttl_seconds: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
+
+    max_input_tokens: Annotated[int, Field(ge=50, le=2_000_000)] = 4000
+    max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    max_history_messages: Annotated[int, Field(ge=1, le=10_000)] = 10
+    max_body_bytes: Annotated[int, Field(ge=1024, le=100 * 1024 * 1024)] = 1024 * 1024
+
+    time_budget_seconds: Seconds = 60
+    connect_timeout_seconds: Seconds = 5
+    read_timeout_seconds: Seconds = 30
+    write_timeout_seconds: Seconds = 10
+    pool_timeout_seconds: Seconds = 5
+    store_timeout_seconds: Seconds = 1
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
+    cors_origins: Words = ()
+
+    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    sentry_dsn: SecretUrl | None = None
+    otel_exporter_otlp_endpoint: Url | None = None
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "text"] | None = None
+    log_prompts: bool = False
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _blank_means_unset(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = value.strip()
+            if not value:
+                raise PydanticUseDefault
+        return value
+
+    @field_validator("providers", "cors_origins", "alert_urls", "trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(part for part in value.replace(",", " ").split() if part)
+
+    @field_validator("providers")
+    @classmethod
+    def _known_providers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = (*_project().providers, "demo")
+        for name in value:
+            if name not in known:
+                raise PydanticCustomError(
+                    "provider",
+                    "{name} is not one of {known}",
+                    {"name": name, "known": ", ".join(known)},
+                )
+        if len(set(value)) != len(value):
+            raise PydanticCustomError("provider", "names a provider twice")
+        return value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        try:
+            return tuple(ip_network(item, strict=False) for item in value)
+        except ValueError:
+            raise PydanticCustomError("cidr", "must be CIDRs such as 10.0.0.0/8") from None
+
+    @field_validator("app_api_keys", mode="before")
+    @classmethod
+    def _named_keys(cls, value: Any) -> Any:
+        return checks.named_keys(value) if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _everything_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Report the mistakes inside fields together with those between fields."""
+        wrong: list[InitErrorDetails] = []
+        try:
+            settings = handler(data)
+        except ValidationError as error:
+            for item in error.errors(include_url=False, include_context=False):
+                wrong.append(_problem(str(item["loc"][0]), item["msg"]))
+            bad = {str(item["loc"][0]) for item in error.errors()}
+            settings = handler({name: value for name, value in data.items() if name not in bad})
+            known_bad = bad
+        else:
+            known_bad = set()
+        for name, text in settings._between_fields():
+            if name not in known_bad:
+                wrong.append(_problem(name, text))
+        if wrong:
+            raise ValidationError.from_exception_data(cls.__name__, wrong, hide_input=True)
+        return settings
+
+    def _between_fields(self) -> list[tuple[str, str]]:
+        """What no single field can know: pairs of a setting's name and what to do about it."""
+        wrong: list[tuple[str, str]] = []
+        for provider in self.providers:
+            wrong += self._provider_problems(provider)
+        if not self.providers:
+            wrong.append(("providers", "name at least one provider"))
+        if self.app_env == "production":
+            wrong += self._production_problems()
+        for name in ("connect_timeout_seconds", "pool_timeout_seconds", "store_timeout_seconds"):
+            if getattr(self, name) >= self.time_budget_seconds:
+                wrong.append((name, "must be smaller than TIME_BUDGET_SECONDS"))
+        per_caller = self.daily_cost_cap_per_caller_usd
+        if per_caller is not None and per_caller > self.daily_cost_cap_usd:
+            wrong.append(
+                ("daily_cost_cap_per_caller_usd", "must not be larger than DAILY_COST_CAP_USD")
+            )
+        return wrong
+
+    def _provider_problems(self, provider: str) -> list[tuple[str, str]]:
+        if provider == "demo":
+            return []
+        wrong: list[tuple[str, str]] = []
+        if provider != "compatible" and getattr(self, f"{provider}_api_key") is None:
+            wrong.append((f"{provider}_api_key", "is missing: set the provider's API key"))
+        if provider == "compatible" and self.compatible_base_url is None:
+            wrong.append(("compatible_base_url", "is missing: set the server's URL, ending in /v1"))
+        if not getattr(self, f"{provider}_model"):
+            wrong.append((f"{provider}_model", "is missing: set the model's name"))
+        stated = [
+            name
+            for name in (f"{provider}_input_usd_per_mtok", f"{provider}_output_usd_per_mtok")
+            if getattr(self, name) is None
+        ]
+        if len(stated) == 1:
+            wrong.append((stated[0], "is missing: state both prices, or neither"))
+        return wrong
+
+    def _production_problems(self) -> list[tuple[str, str]]:
+        wrong: list[tuple[str, str]] = []
+        if "demo" in self.providers:
+            wrong.append(("providers", "demo is for development: name a real provider"))
+        if self.admin_token is None:
+            wrong.append(("admin_token", "is missing: set a long random value"))
+        if not self.app_api_keys and not self.allow_anonymous:
+            wrong.append(
+                ("app_api_keys", "is missing: set name:key pairs, or ALLOW_ANONYMOUS=true")
+            )
+        if "*" in self.cors_origins:
+            wrong.append(("cors_origins", "must name the origins: * is refused in production"))
+        return wrong
+
+    @property
+    def production(self) -> bool:
+        """True when APP_ENV is `production`."""
+        return self.app_env == "production"
+
+    @property
+    def timezone(self) -> ZoneInfo:
+        """Where the day of the daily caps begins."""
+        return ZoneInfo(self.app_timezone)
+
+    @property
+    def anonymous_allowed(self) -> bool:
+        """True where a request without a key is served: stated so, or no keys in development."""
+        return self.allow_anonymous or not (self.production or self.app_api_keys)
+
+    @property
+    def json_logs(self) -> bool:
+        """LOG_FORMAT, or JSON in production."""
+        return (self.log_format or ("json" if self.production else "text")) == "json"
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a reservation lives: longer than any request may take."""
+        return self.time_budget_seconds + 4 * self.store_timeout_seconds + 5
+
+    def secret_values(self) -> list[str]:
+        """Every secret in clear, for the log's last line of defence. Never log this."""
+        found: list[str] = []
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            parts = value.values() if isinstance(value, dict) else value
+            for part in parts if isinstance(parts, tuple) or parts is not value else (value,):
+                if isinstance(part, SecretStr):
+                    found.append(part.get_secret_value())
+        return found
+
+
+def read_settings() -> Settings:
+    """Read the environment. Raises `pydantic.ValidationError` with everything that is wrong."""
+    production = os.environ.get("APP_ENV", "").strip() == "production"
+    secrets = Path("/run/secrets")
+    return Settings(
+        _env_file=None if production else ".env",
+        _secrets_dir=secrets if secrets.is_dir() else None,
+    )
+
+
+def _problem(name: str, text: str) -> InitErrorDetails:
+    # The message is a literal, not a template: a brace in it must not be filled.
+    error = PydanticCustomError("setting", "{text}", {"text": text})
+    return InitErrorDetails(type=error, loc=(name,), input=None)

@@ -1,0 +1,394 @@
+"""The request path: the one way from a question to a provider and back.
+
+    tokens.gate ─ history ─ [ store.admit ] ─ summary ─ availability ─ [ store.settle ] ─ answer
+
+The public route and the user's own features in `yours/` both come through here; there is no other
+way to a provider. Nothing is spent before `admit`, and whatever happens after it ends in `settle`.
+"""
+
+import hashlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from loguru import logger
+
+from app import wire
+from app.foundation.errors import AppError
+from app.foundation.messages import Messages
+from app.foundation.record import RequestRecord
+from app.foundation.settings import Settings
+from app.providers.base import Message, Piece, Prompt, Usage
+from app.standards.availability.bill import Bill
+from app.standards.availability.deadline import Deadline
+from app.standards.availability.relay import Call, Relay, Stream, Target
+from app.standards.spending import idempotency
+from app.standards.spending.guard import Guard, Reservation
+from app.standards.spending.idempotency import Execution
+from app.standards.spending.identity import Caller
+from app.standards.tokens import summary
+from app.standards.tokens.counting import prompt_bound
+from app.standards.tokens.gate import Gate, split
+from app.standards.tokens.history import History, Plan
+from app.standards.tokens.summary import Summariser
+from app.stores.base import Replay, Store, StoredAnswer, StoreUnavailableError
+
+JSON = "application/json"
+SSE = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Who asks, from where, and in which language they are answered.
+
+    `route` is the idempotency key's scope.
+    """
+
+    caller: Caller
+    route: str
+    record: RequestRecord
+    messages: Messages
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole response: its bytes on the OpenAI wire (JSON, or all of a stream's events)."""
+
+    status: int
+    media_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a live stream: its bytes on the wire, and what they say."""
+
+    data: bytes
+    text: str = ""
+    error: AppError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A stream that has begun. Close `events` when the client leaves."""
+
+    events: AsyncGenerator[Event, None]
+
+
+@dataclass(slots=True)
+class _Work:
+    """A request inside the path."""
+
+    request: wire.ChatRequest
+    context: Context
+    targets: tuple[Target, ...]
+    deadline: Deadline
+    plan: Plan
+    execution: Execution | None
+    bill: Bill
+    summary: str | None = None
+    summary_prompt: Prompt | None = None
+    earlier_summary: str | None = None
+
+
+class RequestPath:
+    """The standards, in the order in which a request meets them."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: Store,
+        guard: Guard,
+        relay: Relay,
+        targets: tuple[Target, ...],
+        gate: Gate,
+        history: History,
+        summariser: Summariser,
+        instructions: str,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._guard = guard
+        self._relay = relay
+        self._targets = targets
+        self._gate = gate
+        self._history = history
+        self._summariser = summariser
+        self._instructions = instructions
+
+    async def complete(self, request: wire.ChatRequest, context: Context) -> Whole:
+        """Answer in one piece. Raises `AppError`."""
+        work = await self._consider(request, context)
+        reservation = await self._admit(work)
+        if isinstance(reservation, Whole):
+            return reservation
+        try:
+            call = await self._dispatch(work, reservation)
+            answer = await self._relay.complete(call, work.targets)
+        except BaseException as error:
+            await self._give_up(work, reservation, error)
+            raise
+        context.record.cost_nano = work.bill.nano
+        body = wire.completion(answer, context.record)
+        await reservation.settle(work.bill.nano, _kept(work, 200, JSON, body))
+        return Whole(200, JSON, body)
+
+    async def stream(self, request: wire.ChatRequest, context: Context) -> Live | Whole:
+        """Answer in events. A replay of an earlier stream comes whole. Raises `AppError`."""
+        context.record.streamed = True
+        work = await self._consider(request, context)
+        reservation = await self._admit(work)
+        if isinstance(reservation, Whole):
+            return reservation
+        try:
+            call = await self._dispatch(work, reservation)
+            stream = await self._relay.stream(call, work.targets)
+        except BaseException as error:
+            await self._give_up(work, reservation, error)
+            raise
+        return Live(self._events(work, reservation, stream))
+
+    async def _consider(self, request: wire.ChatRequest, context: Context) -> _Work:
+        """Everything that can be decided before anything is spent."""
+        settings, record = self._settings, context.record
+        record.caller = context.caller.name
+        record.metadata = request.metadata
+        record.end_user = _end_user(request, context)
+        targets = self._order(request.model)
+        execution = idempotency.execution(
+            context.idempotency_key,
+            caller=context.caller.name,
+            route=context.route,
+            payload=request.model_dump(mode="json", exclude_unset=True),
+            keep_seconds=settings.idempotency_ttl_seconds,
+        )
+        deadline = Deadline(settings.time_budget_seconds)
+        with record.timed("guard"):
+            conversation = split(self._with_instructions(request))
+            smallest = await self._gate.check(conversation, _schema(request))
+            plan = await self._history.plan(conversation, smallest)
+        work = _Work(request, context, targets, deadline, plan, execution, Bill())
+        if plan.summary_tokens:
+            await self._recall_summary(work)
+        if settings.log_prompts:
+            logger.info("prompt", prompt=[m.model_dump() for m in request.messages])
+        return work
+
+    def _with_instructions(self, request: wire.ChatRequest) -> tuple[Message, ...]:
+        asked = tuple(message.message() for message in request.messages)
+        own = (Message("system", self._instructions),) if self._instructions else ()
+        return (*own, *asked)
+
+    def _order(self, model: str) -> tuple[Target, ...]:
+        """The fallback order; a model that is asked for by name comes first."""
+        if model == "auto":
+            return self._targets
+        named = [target for target in self._targets if target.provider.model == model]
+        if not named:
+            raise AppError("model_not_found", param="model", models=", ".join(self.models()))
+        return (*named, *(target for target in self._targets if target not in named))
+
+    def models(self) -> list[str]:
+        """The allow-list: what `model` may say."""
+        return ["auto", *dict.fromkeys(target.provider.model for target in self._targets)]
+
+    async def _recall_summary(self, work: _Work) -> None:
+        """Find the summary of the dropped turns, or prepare to have it written."""
+        plan, caller = work.plan, work.context.caller.name
+        work.summary = await self._recall(summary.key_of(plan.dropped, caller))
+        if work.summary is None:
+            if plan.earlier:
+                older = summary.key_of(plan.dropped[: plan.earlier], caller)
+                work.earlier_summary = await self._recall(older)
+            work.summary_prompt = await self._summariser.prompt(plan, work.earlier_summary)
+
+    async def _recall(self, key: summary.SummaryKey) -> str | None:
+        try:
+            sealed = await self._store.recall(key.lookup)
+        except StoreUnavailableError as error:
+            raise AppError("store_unavailable", retry_after=1.0) from error
+        return None if sealed is None else summary.unseal(sealed, key)
+
+    async def _admit(self, work: _Work) -> Reservation | Whole:
+        """Reserve the worst case of everything that may follow, or replay an earlier answer."""
+        output = self._output_cap(work.request)
+        amount = self._relay.worst_nano(work.targets, self._input_bound(work), output)
+        if (asked := work.summary_prompt) is not None:
+            bound = prompt_bound(asked.messages)
+            amount += max(
+                target.price.worst_nano(bound, asked.max_output_tokens) for target in work.targets
+            )
+        claim = work.execution.claim if work.execution else None
+        context = work.context
+        admitted = await self._guard.admit(context.caller, amount, claim, context.record)
+        return self._replayed(work, admitted) if isinstance(admitted, Replay) else admitted
+
+    def _input_bound(self, work: _Work) -> int:
+        kept = [message for turn in work.plan.kept for message in turn.messages]
+        room = work.plan.summary_tokens
+        text = work.summary if work.summary is not None else " " * summary.max_bytes(room)
+        return prompt_bound(
+            [*work.plan.system, *([summary.as_message(text)] if room else []), *kept],
+            _schema(work.request),
+        )
+
+    def _output_cap(self, request: wire.ChatRequest) -> int:
+        asked = request.max_completion_tokens or request.max_tokens
+        limit = self._settings.max_output_tokens
+        return min(asked, limit) if asked else limit
+
+    def _replayed(self, work: _Work, replay: Replay) -> Whole:
+        record = work.context.record
+        record.cache = "replay"
+        record.headers["Idempotency-Replayed"] = "true"
+        stored = replay.answer
+        body = idempotency.opened(work.execution, stored) if work.execution else None
+        lost = AppError("time_budget_exceeded", detail="unknown_outcome")
+        if body is None:
+            raise lost
+        if not stored.complete:
+            record.error_code = lost.code
+            body += wire.error_event(lost.body(work.context.messages, record.request_id))
+        return Whole(stored.status, stored.media_type, body)
+
+    async def _dispatch(self, work: _Work, reservation: Reservation) -> Call:
+        """From here on a provider may be called, and money may be owed."""
+        await reservation.dispatch()
+        if work.summary_prompt is not None:
+            work.summary = await self._summarise(work, work.summary_prompt)
+        request, record = work.request, work.context.record
+        background: list[Message] = []
+        if work.summary:
+            record.summarised = True
+            background.append(summary.as_message(work.summary))
+        kept = [message for turn in work.plan.kept for message in turn.messages]
+        stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
+        prompt = Prompt(
+            messages=(*work.plan.system, *background, *kept),
+            max_output_tokens=self._output_cap(request),
+            temperature=request.temperature,
+            top_p=request.top_p,
+            stop=stop,
+            seed=request.seed,
+            response_format=(
+                request.response_format.response_format() if request.response_format else None
+            ),
+            end_user=record.end_user,
+        )
+        return Call(prompt, self._input_bound(work), work.deadline, work.bill, record)
+
+    async def _summarise(self, work: _Work, prompt: Prompt) -> str:
+        """Have the dropped turns summarised; without a model's help, extract."""
+        plan, record = work.plan, work.context.record
+        deadline = work.deadline.share(3)
+        call = Call(prompt, prompt_bound(prompt.messages), deadline, work.bill, record)
+        answer = await self._relay.once(call, work.targets)
+        if answer is None or not answer.text.strip():
+            return await self._summariser.extract(plan, work.earlier_summary)
+        text = await self._summariser.fit(answer.text, plan)
+        key = summary.key_of(plan.dropped, work.context.caller.name)
+        try:
+            await self._store.remember(key.lookup, summary.seal(text, key), summary.KEEP_SECONDS)
+        except StoreUnavailableError:
+            logger.warning("summary not kept: the store is unavailable")
+        return text
+
+    async def _events(
+        self, work: _Work, reservation: Reservation, stream: Stream
+    ) -> AsyncGenerator[Event, None]:
+        record = work.context.record
+        writer = wire.ChunkWriter(record)
+        sent: list[bytes] = []
+        keep = sent.append if work.execution else _forget
+        try:
+            async with aclosing(self._answer_events(work, writer, stream)) as events:
+                async for event in events:
+                    keep(event.data)
+                    yield event
+            keep(wire.DONE)
+            # Before the end mark leaves: who reads it may ask again with the same key.
+            body = b"".join(sent)
+            await reservation.settle(work.bill.nano, _kept(work, 200, SSE, body))
+            yield Event(wire.DONE)
+        except AppError as error:
+            record.error_code = error.code
+            event_bytes = wire.error_event(error.body(work.context.messages, record.request_id))
+            keep(event_bytes)
+            body = b"".join(sent)
+            await reservation.settle(work.bill.nano, _kept(work, 200, SSE, body))
+            yield Event(event_bytes, error=error)
+        finally:
+            # The client left, or the worker stops: what was sent so far is kept as incomplete.
+            await _close(stream.pieces)
+            record.cost_nano = work.bill.nano
+            partial = _kept(work, 200, SSE, b"".join(sent), complete=False)
+            await reservation.settle(work.bill.nano, partial)
+
+    async def _answer_events(
+        self, work: _Work, writer: wire.ChunkWriter, stream: Stream
+    ) -> AsyncGenerator[Event, None]:
+        usage: Usage | None = None
+        reason = "stop"
+        yield Event(writer.role())
+        async for piece in stream.pieces:
+            usage = piece.usage or usage
+            reason = piece.finish_reason or reason
+            if piece.text:
+                yield Event(writer.text(piece.text), piece.text)
+        yield Event(writer.finish(reason))
+        work.context.record.cost_nano = work.bill.nano
+        options = work.request.stream_options
+        if options is not None and options.include_usage and usage is not None:
+            yield Event(writer.usage(usage, work.context.record))
+
+    async def _give_up(self, work: _Work, reservation: Reservation, error: BaseException) -> None:
+        """End a reservation whose request failed before anything was sent to the client."""
+        bill, record = work.bill, work.context.record
+        record.cost_nano = bill.nano
+        answer: StoredAnswer | None = None
+        if isinstance(error, AppError) and (bill.reached or error.status < 500):
+            body = json.dumps(error.body(work.context.messages, record.request_id))
+            answer = _kept(work, error.status, JSON, body.encode())
+        elif bill.reached:
+            # Cancelled in mid-call: nobody knows what the provider did with it.
+            answer = StoredAnswer(504, JSON, None, complete=False)
+        await reservation.settle(bill.nano, answer)
+
+
+def _kept(
+    work: _Work, status: int, media_type: str, body: bytes, *, complete: bool = True
+) -> StoredAnswer | None:
+    """What the store keeps for the idempotency key; None without one."""
+    if work.execution is None:
+        return None
+    return idempotency.sealed(
+        work.execution, status=status, media_type=media_type, body=body, complete=complete
+    )
+
+
+def _forget(_: bytes) -> None:
+    """Without an idempotency key nothing of a stream is kept."""
+
+
+def _schema(request: wire.ChatRequest) -> str:
+    """The part of a request that is sent beside the messages, as text."""
+    asked = request.response_format
+    if asked is None or asked.json_schema is None:
+        return ""
+    return json.dumps(asked.json_schema.content)
+
+
+def _end_user(request: wire.ChatRequest, context: Context) -> str | None:
+    """A hash that lets a provider tell end users apart without knowing them."""
+    if request.user is None:
+        return None
+    return hashlib.sha256(f"{context.caller.name}\0{request.user}".encode()).hexdigest()[:32]
+
+
+async def _close(pieces: AsyncIterator[Piece]) -> None:
+    close = getattr(pieces, "aclose", None)
+    if close is not None:
+        await close()

@@ -1,0 +1,39 @@
+"""What the app knows of its own state: for `/readyz` and `/metrics`."""
+
+from app.standards.availability.relay import Target
+from app.standards.visibility.metrics import Metrics
+from app.stores.base import Spending, Store, StoreUnavailableError
+
+
+class Health:
+    """Looks at each dependency without spending anything."""
+
+    def __init__(self, store: Store, targets: tuple[Target, ...], metrics: Metrics) -> None:
+        self._store = store
+        self._targets = targets
+        self._metrics = metrics
+
+    async def check(self) -> tuple[bool, dict[str, str]]:
+        """Whether a request could be answered, and the state of each dependency by name."""
+        checks = {"store": await self._store_state()}
+        for target in self._targets:
+            state = "cut_off" if target.breaker.is_open else "ok"
+            checks[f"provider:{target.provider.name}"] = state
+        reachable = any(not target.breaker.is_open for target in self._targets)
+        return checks["store"] == "ok" and reachable, checks
+
+    async def metrics(self) -> tuple[bytes, str]:
+        """The metrics' text and its media type; without the day's money when the store is down."""
+        spending: Spending | None
+        try:
+            spending = await self._store.spending()
+        except StoreUnavailableError:
+            spending = None
+        return await self._metrics.render(spending)
+
+    async def _store_state(self) -> str:
+        try:
+            await self._store.ping()
+        except StoreUnavailableError:
+            return "unavailable"
+        return "ok"

@@ -1,0 +1,150 @@
+"""The app on one page: the five standards, in the order in which a request meets them.
+
+visibility ─ body limit ─ shield ─ caller ─ tokens.gate ─ [ store.admit ] ─ availability ─ provider
+                                                               │                             │
+                                          idempotency claim + rate limits +          [ store.settle ]
+                                          cost reservation in one atomic step
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
+
+from app.edge import errors
+from app.edge.headers import SecurityHeaders
+from app.foundation.project import load_project
+from app.guarded import RequestPath
+from app.health import Health
+from app.preflight import check_environment
+from app.routes import chat, docs, health
+from app.standards.availability.relay import Relay
+from app.standards.spending.guard import Guard
+from app.standards.spending.identity import Identity
+from app.standards.spending.shield import Shield
+from app.standards.tokens.counting import TokenCounter
+from app.standards.tokens.gate import Gate
+from app.standards.tokens.history import History
+from app.standards.tokens.summary import Summariser
+from app.standards.visibility.alerts import Alerts
+from app.standards.visibility.logs import configure_logs
+from app.standards.visibility.metrics import Metrics
+from app.standards.visibility.request_log import RequestLog
+from app.standards.visibility.telemetry import Telemetry
+from app.stores.choose import choose_store
+from app.targets import build_targets
+from app.watch import Watch
+from app.yours import routes as yours
+
+SHUTDOWN_SECONDS = 5.0
+
+
+def create_app() -> FastAPI:
+    """Build the app. A bad environment ends the process here, with exit code 78."""
+    settings = check_environment()  # 2. environment
+    project = load_project()
+
+    # 1. visibility
+    redactor = configure_logs(settings)
+    telemetry = Telemetry(settings, project.slug, redactor)
+    metrics = Metrics(settings.daily_cost_cap_usd)
+    store = choose_store(settings)
+    alerts = Alerts(settings, project, store, redactor)
+    watch = Watch(metrics, alerts, telemetry)
+
+    # 3. availability
+    targets = build_targets(settings, watch.breaker)
+    relay = Relay(
+        max_attempts=settings.max_attempts,
+        read_timeout=settings.read_timeout_seconds,
+        observer=watch,
+    )
+    # 4. spending
+    identity = Identity(settings)
+    guard = Guard(settings, store, watch.cap_warning)
+    # 5. tokens
+    counter = TokenCounter(settings.max_input_tokens)
+    gate = Gate(counter, settings.max_input_tokens)
+
+    path = RequestPath(
+        settings=settings,
+        store=store,
+        guard=guard,
+        relay=relay,
+        targets=targets,
+        gate=gate,
+        history=History(gate, settings.max_history_messages),
+        summariser=Summariser(counter, settings.max_input_tokens),
+        instructions=read_instructions(),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await store.open()
+        reaper = asyncio.create_task(guard.reap_for_ever())
+        yield
+        reaper.cancel()
+        await guard.drain(SHUTDOWN_SECONDS)
+        await alerts.close(SHUTDOWN_SECONDS)
+        for target in targets:
+            await target.provider.close()
+        await store.close()
+        metrics.close()
+        await telemetry.close(SHUTDOWN_SECONDS)
+
+    app = FastAPI(
+        title=project.name,
+        description=project.about,
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+        openapi_url=None if settings.production else "/openapi.json",
+        redoc_url=None,
+        telemetry=telemetry.fastapi(),
+    )
+    app.state.settings = settings
+    app.state.path = path
+    app.state.identity = identity
+    app.state.health = Health(store, targets, metrics)
+
+    # The last one added meets a request first.
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "X-Provider", "X-Fallback", "Retry-After", "RateLimit"],
+        )
+    app.add_middleware(
+        Shield,
+        requests_per_minute=settings.requests_per_minute_per_ip,
+        identity=identity,
+        refuse=errors.render,
+    )
+    app.add_middleware(SecurityHeaders, production=settings.production)
+    app.add_middleware(
+        RequestLog, render_error=errors.render_code, observers=(watch.request_ended,)
+    )
+    errors.install(app)
+
+    app.include_router(chat.router)
+    app.include_router(health.router)
+    app.include_router(yours.router)
+    if project.web_page:
+        web = import_module("app.routes.web")
+        app.include_router(web.router)
+        app.mount("/assets/chat", web.files)
+    if settings.production:
+        app.include_router(docs.router)
+    return app
+
+
+def read_instructions() -> str:
+    """The system prompt, which is yours."""
+    path = Path(__file__).parent / "yours" / "system_prompt.md"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""

@@ -1,0 +1,196 @@
+"""The guarded model: what routes and your own features ask. There is no other way to a provider.
+
+from app.model import Model
+
+@router.post("/recipes")
+async def recipe(dish: Dish, model: Model) -> Recipe:
+    return await model.typed(f"A recipe for {dish.name}", Recipe)
+"""
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Annotated, Any, Literal, TypedDict, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import BaseModel, ValidationError
+
+from app import wire
+from app.edge.responses import EventStream, until_disconnect
+from app.edge.scope import messages_of, peer_of, record_of
+from app.foundation.errors import AppError
+from app.guarded import Context, Live, RequestPath, Whole
+from app.standards.spending.identity import Identity
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+class Turn(TypedDict):
+    """One message of a conversation, as OpenAI's clients write it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Question = str | Sequence[Turn]
+
+
+class GuardedModel:
+    """The model, for one HTTP request.
+
+    Every call is counted, limited, paid for and logged as that request's caller. All methods raise
+    `AppError`; let it pass, and the client gets the right status and message. A question is a text,
+    or a conversation (the newest message last).
+    """
+
+    def __init__(self, path: RequestPath, identity: Identity, request: Request) -> None:
+        self._path = path
+        self._identity = identity
+        self._request = request
+        self._calls = 0
+
+    async def ask(self, question: Question, *, max_tokens: int | None = None) -> str:
+        """The answer's text. `max_tokens` bounds it below MAX_OUTPUT_TOKENS."""
+        whole = await self.complete(_request(question, max_tokens=max_tokens))
+        return _text_of(whole)
+
+    async def typed(
+        self, question: Question, shape: type[Shape], *, max_tokens: int | None = None
+    ) -> Shape:
+        """The answer as a pydantic model: the provider is held to its JSON schema."""
+        schema = wire.JsonSchema.model_validate(
+            {"name": shape.__name__, "schema": strict_schema(shape), "strict": True}
+        )
+        answer_format = wire.Format(type="json_schema", json_schema=schema)
+        asked = _request(question, max_tokens=max_tokens, response_format=answer_format)
+        text = _text_of(await self.complete(asked))
+        try:
+            return shape.model_validate_json(text)
+        except ValidationError as error:
+            # Without the answer's text, which the log must not show.
+            raise AppError("providers_unavailable", detail="shape", retry_after=1.0) from (
+                ValueError(f"{error.error_count()} fields do not fit {shape.__name__}")
+            )
+
+    async def stream(
+        self, question: Question, *, max_tokens: int | None = None
+    ) -> AsyncGenerator[str, None]:
+        """The answer's text in pieces. An answer that breaks off raises `AppError`."""
+        return _texts(await self._open(question, max_tokens))
+
+    async def sse(self, question: Question, *, max_tokens: int | None = None) -> EventStream:
+        """A response that streams the answer: one JSON string an event, `[DONE]` at the end."""
+        return EventStream(_sse(await self._open(question, max_tokens)))
+
+    async def complete(self, request: wire.ChatRequest) -> Whole:
+        """A request of the OpenAI wire, answered whole."""
+        context = self._context()
+        work = self._path.complete(request, context)
+        if context.idempotency_key is not None:
+            # Its client will come back for the answer: the work is not thrown away.
+            return await work
+        return await until_disconnect(self._request.receive, work)
+
+    async def open_stream(self, request: wire.ChatRequest) -> Live | Whole:
+        """A request of the OpenAI wire, answered in events (whole when it is a replay)."""
+        context = self._context()
+        work = self._path.stream(request, context)
+        if context.idempotency_key is not None:
+            return await work
+        return await until_disconnect(self._request.receive, work)
+
+    async def _open(self, question: Question, max_tokens: int | None) -> Live | Whole:
+        return await self.open_stream(_request(question, max_tokens=max_tokens, stream=True))
+
+    def models(self) -> list[str]:
+        """What `model` may say. Raises `AppError` for a request without a valid key."""
+        self._identity.caller(self._request.headers, peer_of(self._request.scope))
+        return self._path.models()
+
+    def _context(self) -> Context:
+        scope = self._request.scope
+        self._calls += 1
+        route = getattr(scope.get("route"), "path", scope["path"])
+        return Context(
+            caller=self._identity.caller(self._request.headers, peer_of(scope)),
+            # A route that asks twice makes two executions of one key.
+            route=f"{self._request.method} {route} {self._calls}",
+            record=record_of(scope),
+            messages=messages_of(scope),
+            idempotency_key=self._request.headers.get("idempotency-key"),
+        )
+
+
+async def guarded_model(request: Request) -> GuardedModel:
+    """The dependency behind `Model`."""
+    state = request.app.state
+    return GuardedModel(state.path, state.identity, request)
+
+
+Model = Annotated[GuardedModel, Depends(guarded_model)]
+
+
+def strict_schema(shape: type[BaseModel]) -> dict[str, Any]:
+    """A model's JSON schema as strict structured outputs want it: closed, every field required."""
+    return dict(_strict(shape.model_json_schema()))
+
+
+def _strict(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_strict(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    strict = {key: _strict(value) for key, value in node.items() if key != "default"}
+    if node.get("type") == "object" and isinstance(node.get("properties"), dict):
+        strict["properties"] = {name: _strict(sub) for name, sub in node["properties"].items()}
+        strict["additionalProperties"] = False
+        strict["required"] = list(node["properties"])
+    return strict
+
+
+def _request(question: Question, **options: Any) -> wire.ChatRequest:
+    turns = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
+    asked = {name: value for name, value in options.items() if value is not None}
+    return wire.ChatRequest.model_validate({"messages": turns, **asked})
+
+
+def _text_of(whole: Whole) -> str:
+    body = json.loads(whole.body)
+    if "error" in body:
+        raise AppError(body["error"]["code"], param=body["error"]["param"])
+    return str(body["choices"][0]["message"]["content"])
+
+
+async def _texts(opened: Live | Whole) -> AsyncGenerator[str, None]:
+    if isinstance(opened, Whole):
+        yield _text_of_events(opened)
+        return
+    async with aclosing(opened.events) as events:
+        async for event in events:
+            if event.error is not None:
+                raise event.error
+            if event.text:
+                yield event.text
+
+
+def _text_of_events(whole: Whole) -> str:
+    """The text of a replayed stream."""
+    chunks = [line[6:] for line in whole.body.decode().split("\n") if line.startswith("data: {")]
+    choices = [choice for chunk in chunks for choice in json.loads(chunk).get("choices", ())]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
+
+
+async def _sse(opened: Live | Whole) -> AsyncGenerator[bytes, None]:
+    if isinstance(opened, Whole):
+        yield _text_event(_text_of_events(opened)) + wire.DONE
+        return
+    async with aclosing(opened.events) as events:
+        async for event in events:
+            if event.error is not None or event.data == wire.DONE:
+                yield event.data
+            elif event.text:
+                yield _text_event(event.text)
+
+
+def _text_event(text: str) -> bytes:
+    return b"data: " + json.dumps(text, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n"

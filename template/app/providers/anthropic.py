@@ -1,0 +1,178 @@
+"""Anthropic, through its Messages API."""
+
+from typing import Any, cast
+
+import anthropic
+import httpx2
+
+from app.providers.base import (
+    Answer,
+    Connection,
+    FinishReason,
+    Piece,
+    Prompt,
+    Provider,
+    ProviderError,
+    Usage,
+)
+from app.providers.failures import not_transported, refused
+from app.providers.wire import (
+    LIMITS,
+    TRANSPORT_ERRORS,
+    HttpProvider,
+    Reader,
+    clean,
+    conversation,
+    count,
+    encode,
+    http_timeouts,
+    section,
+)
+
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+}
+_JSON_ONLY = "Answer with one JSON object and nothing else."
+_SAMPLING_VERSION = "2023-06-01"
+
+
+class Anthropic(HttpProvider):
+    """Anthropic's own API.
+
+    What it has no field for: `seed` is not sent. A JSON object without a schema is asked for in a
+    system message. `temperature` and `top_p` exist only in API version 2023-06-01, and there only
+    for models older than Claude Opus 4.7 and temperatures up to 1: a prompt that sets one of them
+    is sent under that version, unchanged, and the API refuses what it does not know ("invalid").
+    """
+
+    name = "anthropic"
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection.model)
+        self._client = anthropic.AsyncAnthropic(
+            api_key=connection.api_key,
+            base_url=connection.base_url,
+            max_retries=0,
+            open_telemetry=False,
+            http_client=anthropic.DefaultAsyncHttpxClient(
+                timeout=http_timeouts(connection.timeouts), limits=LIMITS, follow_redirects=False
+            ),
+        )
+
+    def request(self, prompt: Prompt, *, stream: bool) -> dict[str, Any]:
+        """The body of a message."""
+        system, turns = conversation(prompt.messages)
+        wanted = prompt.response_format
+        if wanted and wanted.type == "json_object":
+            system = f"{system}\n\n{_JSON_ONLY}".strip()
+        body: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": prompt.max_output_tokens,
+            "messages": [{"role": role, "content": text} for role, text in turns],
+        }
+        optional = {
+            "system": system or None,
+            "temperature": prompt.temperature,
+            "top_p": prompt.top_p,
+            "stop_sequences": list(prompt.stop) or None,
+            "metadata": {"user_id": prompt.end_user} if prompt.end_user else None,
+            "stream": stream or None,
+        }
+        body.update({name: value for name, value in optional.items() if value is not None})
+        if wanted and wanted.type == "json_schema":
+            output = {"type": "json_schema", "schema": wanted.schema or {"type": "object"}}
+            body["output_config"] = {"format": output}
+        return body
+
+    async def send(self, body: dict[str, Any], *, stream: bool) -> httpx2.Response:
+        """Send it with the SDK's client. Nothing of the SDK reads the answer: that is our job."""
+        sampled = "temperature" in body or "top_p" in body
+        failure: ProviderError
+        try:
+            response = await self._client.post(
+                "/v1/messages",
+                content=encode(body),
+                cast_to=httpx2.Response,
+                options={"headers": {"anthropic-version": _SAMPLING_VERSION}} if sampled else {},
+                stream=True,  # to the SDK it only means: leave the body unread
+                stream_cls=anthropic.AsyncStream[Any],
+            )
+            return cast(httpx2.Response, response)
+        except anthropic.APIStatusError as error:
+            failure = refused(self.name, error.response)
+        except anthropic.APIConnectionError as error:
+            failure = not_transported(self.name, error.__cause__)
+        except TRANSPORT_ERRORS as error:
+            failure = not_transported(self.name, error)
+        raise failure
+
+    def answer(self, data: Any) -> Answer:
+        """Read a whole message."""
+        texts = [clean(block["text"]) for block in data["content"] if block["type"] == "text"]
+        return Answer("".join(texts), _finish_reason(data["stop_reason"]), _usage(data["usage"]))
+
+    def reader(self) -> Reader:
+        """Read the events of a message."""
+        return _EventReader()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+
+class _EventReader(Reader):
+    def __init__(self) -> None:
+        self._stated: dict[str, Any] = {}
+
+    def read(self, event: Any) -> Piece | None:
+        match event["type"]:
+            case "content_block_delta":
+                text = clean(event["delta"].get("text", ""))
+                return Piece(text) if text else None
+            case "content_block_start":
+                text = clean(event["content_block"].get("text", ""))
+                return Piece(text) if text else None
+            case "message_start":
+                return Piece(usage=self._add(event["message"].get("usage")))
+            case "message_delta":
+                reason = event["delta"]["stop_reason"]
+                usage = self._add(event.get("usage"))
+                return Piece(finish_reason=reason and _finish_reason(reason), usage=usage)
+            case "message_stop":
+                self.ended = self.complete = True
+        return None  # pings, the ends of blocks, and what later versions of the API may add
+
+    def _add(self, stated: Any) -> Usage | None:
+        # The counts are cumulative, and an event states only some of them.
+        if isinstance(stated, dict):
+            self._stated |= {name: value for name, value in stated.items() if value is not None}
+        self.usage = _usage(self._stated)
+        return self.usage
+
+
+def _finish_reason(reason: Any) -> FinishReason:
+    if not isinstance(reason, str):
+        raise TypeError("no stop reason")
+    return _FINISH_REASONS.get(reason, "stop")
+
+
+def _usage(stated: Any) -> Usage | None:
+    """`input_tokens` leaves out what was read from the cache and what was written to it."""
+    if not isinstance(stated, dict) or not isinstance(stated.get("input_tokens"), int):
+        return None
+    cached = count(stated.get("cache_read_input_tokens"))
+    written = count(stated.get("cache_creation_input_tokens"))
+    return Usage(
+        input_tokens=count(stated["input_tokens"]) + cached + written,
+        output_tokens=count(stated.get("output_tokens")),
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        reasoning_tokens=count(section(stated, "output_tokens_details").get("thinking_tokens")),
+    )
+
+
+def connect(connection: Connection) -> Provider:
+    """Open a client; no connection is made yet."""
+    return Anthropic(connection)

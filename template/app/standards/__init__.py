@@ -1,0 +1,1 @@
+"""The five production standards: visibility, environment, availability, spending, tokens."""

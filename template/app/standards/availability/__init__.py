@@ -1,0 +1,1 @@
+"""Standard 3: availability. One deadline, bounded retries, a breaker and a fallback."""

@@ -1,0 +1,339 @@
+"""The relay: one prompt, an ordered list of targets, one deadline.
+
+There is one retry layer, and it is here (the SDKs' own is off): a target gets at most
+`max_attempts` calls, so a request makes at most `max_attempts` x targets of them. Only what can
+succeed is tried again: exponential backoff with full jitter, or the provider's `Retry-After` when
+it fits; then the next target. Nothing is retried once a streamed byte has left.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from loguru import logger
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_any,
+    wait_random_exponential,
+)
+from tenacity.stop import stop_base
+
+from app.foundation.errors import AppError
+from app.foundation.record import RequestRecord
+from app.providers.base import Answer, Piece, Prompt, Provider, ProviderError, Usage
+from app.providers.prices import Price
+from app.standards.availability.bill import Bill
+from app.standards.availability.breaker import Breaker
+from app.standards.availability.deadline import Deadline
+
+T = TypeVar("T")
+
+# The n-th pause is random between 0 and FIRST * 2^n seconds, and never over MAX.
+FIRST_PAUSE_SECONDS = 0.5
+MAX_PAUSE_SECONDS = 8.0
+# What a client is told to wait when no target says anything better.
+RETRY_AFTER_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A provider's model, its price and its breaker."""
+
+    provider: Provider
+    price: Price
+    breaker: Breaker
+
+
+class Observer(Protocol):
+    """Hears of every attempt: for metrics, traces and alerts."""
+
+    def attempt(self, provider: str, model: str, outcome: str) -> None: ...
+
+    def fallback(self) -> None: ...
+
+    def span(self, provider: str, model: str) -> AbstractContextManager[object]: ...
+
+
+@dataclass(slots=True)
+class Call:
+    """One request's way through the relay: what is sent, and what is known of it so far.
+
+    `input_bound` is in tokens and holds for every target.
+    """
+
+    prompt: Prompt
+    input_bound: int
+    deadline: Deadline
+    bill: Bill
+    record: RequestRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer that has begun: its target and its pieces, the first one included."""
+
+    target: Target
+    pieces: AsyncIterator[Piece]
+
+
+class Relay:
+    """Calls targets in order until one answers. See the module's text for the rules."""
+
+    def __init__(self, *, max_attempts: int, read_timeout: float, observer: Observer) -> None:
+        self._max_attempts = max_attempts
+        self._read_timeout = read_timeout
+        self._observer = observer
+
+    def worst_nano(self, targets: tuple[Target, ...], input_bound: int, output: int) -> int:
+        """The most that a request can cost, over all attempts at all targets."""
+        once = sum(target.price.worst_nano(input_bound, output) for target in targets)
+        return once * self._max_attempts
+
+    async def complete(self, call: Call, targets: tuple[Target, ...]) -> Answer:
+        """The whole answer, or `AppError` when no target gave one."""
+        return await self._first_success(call, targets, self._ask(call))
+
+    async def stream(self, call: Call, targets: tuple[Target, ...]) -> Stream:
+        """An answer that has begun, or `AppError` when no target began one."""
+
+        async def attempt(target: Target, deadline: Deadline) -> Stream:
+            pieces = target.provider.stream(call.prompt)
+            try:
+                async with deadline.limit(self._read_timeout):
+                    first = await _first_piece(pieces, target)
+            except BaseException:
+                await _close(pieces)
+                raise
+            return Stream(target, self._rest(call, target, first, pieces))
+
+        return await self._first_success(call, targets, attempt)
+
+    async def once(self, call: Call, targets: tuple[Target, ...]) -> Answer | None:
+        """One attempt at the first target that is not cut off; None when it fails.
+
+        For work that the request can do without (a summary): no retry and no fallback.
+        """
+        for target in targets:
+            if target.breaker.allow():
+                try:
+                    return await self._attempt(call, target, call.deadline, self._ask(call))
+                except ProviderError:
+                    return None
+        return None
+
+    def _ask(self, call: Call) -> Callable[[Target, Deadline], Awaitable[Answer]]:
+        async def attempt(target: Target, deadline: Deadline) -> Answer:
+            async with deadline.limit():
+                answer = await target.provider.complete(call.prompt)
+            self._charge(call, target, answer.usage, answer.text)
+            return answer
+
+        return attempt
+
+    async def _rest(
+        self, call: Call, target: Target, first: Piece, pieces: AsyncIterator[Piece]
+    ) -> AsyncIterator[Piece]:
+        """The stream after its first piece: each gap is bounded, and its end is charged."""
+        usage: Usage | None = None
+        text = ""
+        piece = first
+        try:
+            while True:
+                usage = piece.usage or usage
+                text = text or piece.text
+                yield piece
+                async with call.deadline.limit(self._read_timeout):
+                    piece = await anext(pieces)
+        except StopAsyncIteration:
+            self._charge(call, target, usage, text)
+        except TimeoutError:
+            self._failed_stream(call, target)
+            if call.deadline.over:
+                raise AppError("time_budget_exceeded") from None
+            raise AppError("providers_unavailable", retry_after=RETRY_AFTER_SECONDS) from None
+        except ProviderError as error:
+            self._failed_stream(call, target)
+            raise AppError("providers_unavailable", retry_after=RETRY_AFTER_SECONDS) from error
+        finally:
+            await _close(pieces)
+
+    def _failed_stream(self, call: Call, target: Target) -> None:
+        call.bill.unknown()
+        target.breaker.failed()
+
+    async def _first_success(
+        self,
+        call: Call,
+        targets: tuple[Target, ...],
+        attempt: Callable[[Target, Deadline], Awaitable[T]],
+    ) -> T:
+        failures: list[ProviderError] = []
+        for index, target in enumerate(targets):
+            if call.deadline.over:
+                break
+            deadline = call.deadline.share(len(targets) - index)
+            try:
+                result = await self._retry(call, target, deadline, attempt)
+            except _CutOffError:
+                continue
+            except ProviderError as error:
+                if error.callers_fault:
+                    raise AppError("invalid_request_error", detail="provider") from error
+                failures.append(error)
+                continue
+            self._note(call.record, target, is_fallback=index > 0)
+            if failures and index > 0:
+                logger.warning("another provider answered", provider=target.provider.name)
+            return result
+        raise self._nobody(call, targets, failures)
+
+    async def _retry(
+        self,
+        call: Call,
+        target: Target,
+        deadline: Deadline,
+        attempt: Callable[[Target, Deadline], Awaitable[T]],
+    ) -> T:
+        retrying = AsyncRetrying(
+            stop=stop_any(stop_after_attempt(self._max_attempts), _NoTimeLeft(deadline)),
+            wait=_pause,
+            retry=retry_if_exception(lambda e: isinstance(e, ProviderError) and e.retryable),
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+
+        async def one() -> T:
+            if not target.breaker.allow():
+                raise _CutOffError
+            return await self._attempt(call, target, deadline, attempt)
+
+        return await retrying(one)
+
+    async def _attempt(
+        self,
+        call: Call,
+        target: Target,
+        deadline: Deadline,
+        attempt: Callable[[Target, Deadline], Awaitable[T]],
+    ) -> T:
+        """One call. Whatever happens, the breaker hears of it and the bill is right."""
+        provider, record = target.provider, call.record
+        record.attempts += 1
+        record.provider, record.model = provider.name, provider.model
+        call.bill.begin(target.price, call.input_bound, call.prompt.max_output_tokens)
+        outcome = "cancelled"
+        try:
+            with record.timed("provider"), self._observer.span(provider.name, provider.model):
+                try:
+                    result = await attempt(target, deadline)
+                except TimeoutError:
+                    raise ProviderError("timeout", provider.name) from None
+            outcome = "ok"
+            target.breaker.succeeded()
+            return result
+        except ProviderError as error:
+            outcome = error.kind
+            self._note_failure(call, target, error)
+            raise
+        except BaseException:
+            # Cancelled, or a bug of ours: nothing was learned about the target.
+            target.breaker.abandoned()
+            raise
+        finally:
+            self._observer.attempt(provider.name, provider.model, outcome)
+
+    def _note_failure(self, call: Call, target: Target, error: ProviderError) -> None:
+        if error.usage is not None:
+            call.bill.used(target.price, error.usage)
+        elif error.perhaps_billed:
+            call.bill.unknown()
+        else:
+            call.bill.nothing()
+        if error.callers_fault:
+            target.breaker.succeeded()
+        else:
+            target.breaker.failed()
+        logger.warning(
+            "provider attempt failed",
+            provider=error.provider,
+            kind=error.kind,
+            provider_status=error.status,
+        )
+
+    def _charge(self, call: Call, target: Target, usage: Usage | None, text: str) -> None:
+        # A provider that states no usage, or none for an answer it gave, is not believed.
+        if usage is None or usage.input_tokens <= 0 or (text and usage.output_tokens <= 0):
+            call.bill.unknown()
+            return
+        call.bill.used(target.price, usage)
+        record = call.record
+        record.input_tokens += usage.input_tokens
+        record.output_tokens += usage.output_tokens
+        record.cached_tokens += usage.cached_tokens
+        record.reasoning_tokens += usage.reasoning_tokens
+
+    def _note(self, record: RequestRecord, target: Target, *, is_fallback: bool) -> None:
+        record.headers["X-Provider"] = target.provider.name
+        if is_fallback:
+            record.fallback = True
+            record.headers["X-Fallback"] = "true"
+            self._observer.fallback()
+
+    def _nobody(
+        self, call: Call, targets: tuple[Target, ...], failures: list[ProviderError]
+    ) -> AppError:
+        cause = failures[-1] if failures else None
+        if call.deadline.over:
+            error = AppError("time_budget_exceeded")
+        else:
+            waits = [failure.retry_after for failure in failures if failure.retry_after]
+            waits += [t.breaker.opens_in for t in targets if t.breaker.opens_in > 0]
+            error = AppError(
+                "providers_unavailable", retry_after=min(waits, default=RETRY_AFTER_SECONDS)
+            )
+        error.__cause__ = cause
+        return error
+
+
+class _NoTimeLeft(stop_base):
+    """Stop when the next pause would not fit into the deadline."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return retry_state.upcoming_sleep >= self._deadline.remaining
+
+
+class _CutOffError(Exception):
+    """The target's breaker is open."""
+
+
+_backoff = wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS, max=MAX_PAUSE_SECONDS)
+
+
+def _pause(state: RetryCallState) -> float:
+    """The provider's `Retry-After` when it gave one, else exponential backoff with full jitter."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, ProviderError) and error.retry_after is not None:
+        return error.retry_after
+    return _backoff(state)
+
+
+async def _first_piece(pieces: AsyncIterator[Piece], target: Target) -> Piece:
+    """The first piece that says something: until then another target may still be asked."""
+    async for piece in pieces:
+        if piece.text or piece.finish_reason:
+            return piece
+    raise ProviderError("broken", target.provider.name)
+
+
+async def _close(pieces: AsyncIterator[Piece]) -> None:
+    close = getattr(pieces, "aclose", None)
+    if close is not None:
+        await close()

@@ -1,0 +1,209 @@
+"""The guard: one atomic step before a provider is called, and one after.
+
+Whatever happens in between (a cancelled request, a dead worker, a store that is down for a while)
+a reservation ends: settled, released, or expired with the charge kept.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from loguru import logger
+
+from app.foundation.errors import AppError
+from app.foundation.record import RequestRecord
+from app.foundation.settings import NANO_PER_USD, Settings
+from app.standards.spending.identity import Caller
+from app.stores.base import (
+    Admission,
+    Admitted,
+    Cap,
+    CapWarning,
+    Claim,
+    Rate,
+    RateState,
+    Refused,
+    Replay,
+    Settlement,
+    Store,
+    StoredAnswer,
+    StoreUnavailableError,
+)
+
+T = TypeVar("T")
+
+WINDOW_SECONDS = 60
+# A settlement that the store did not take is tried again after these pauses (seconds); after
+# that the lease ends and the worst case is charged.
+SETTLE_PAUSES = (0.2, 0.5, 1.0, 2.0)
+REAP_EVERY_SECONDS = 5.0
+
+
+class Guard:
+    """Admits and settles. `on_warning` hears of the daily cap's 80 %, once a day."""
+
+    def __init__(
+        self, settings: Settings, store: Store, on_warning: Callable[[CapWarning], None]
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._on_warning = on_warning
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a request waits for its settlement before it is answered all the same."""
+        return self._settings.store_timeout_seconds
+
+    async def admit(
+        self, caller: Caller, amount_nano: int, claim: Claim | None, record: RequestRecord
+    ) -> "Reservation | Replay":
+        """Reserve, or raise `AppError` with nothing consumed. Notes the rate limits' state."""
+        admission = Admission(
+            reservation=uuid.uuid4().hex,
+            amount_nano=amount_nano,
+            lease_seconds=self._settings.lease_seconds,
+            rates=self._rates(caller),
+            caps=self._caps(caller),
+            claim=claim,
+        )
+        reservation = Reservation(self, admission.reservation, record)
+        with record.timed("store"):
+            decision = await self._admit_or_release(admission, reservation)
+        if isinstance(decision, Replay):
+            return decision
+        record.headers.update(rate_headers(decision.rates))
+        if isinstance(decision, Refused):
+            raise _refusal(decision)
+        return reservation
+
+    async def _admit_or_release(
+        self, admission: Admission, reservation: "Reservation"
+    ) -> Admitted | Replay | Refused:
+        step = self.in_background(self._store.admit(admission))
+        try:
+            return await asyncio.shield(step)
+        except asyncio.CancelledError:
+            # The client left while the store was deciding: undo what it may grant.
+            step.add_done_callback(lambda _: self.in_background(reservation.release()))
+            raise
+        except StoreUnavailableError as error:
+            raise AppError("store_unavailable", retry_after=1.0) from error
+
+    def _rates(self, caller: Caller) -> tuple[Rate, ...]:
+        settings = self._settings
+        return (
+            Rate("caller", f"caller:{caller.name}", settings.requests_per_minute, WINDOW_SECONDS),
+            Rate("ip", f"ip:{caller.network}", settings.requests_per_minute_per_ip, WINDOW_SECONDS),
+        )
+
+    def _caps(self, caller: Caller) -> tuple[Cap, ...]:
+        settings = self._settings
+        caps = [Cap("app", "app", int(settings.daily_cost_cap_usd * NANO_PER_USD))]
+        if settings.daily_cost_cap_per_caller_usd is not None:
+            limit = int(settings.daily_cost_cap_per_caller_usd * NANO_PER_USD)
+            caps.append(Cap("caller", f"caller:{caller.name}", limit))
+        return tuple(caps)
+
+    async def dispatch(self, reservation: str) -> bool:
+        """Note that the provider is about to be called."""
+        try:
+            return await self._store.dispatch(reservation)
+        except StoreUnavailableError as error:
+            raise AppError("store_unavailable", retry_after=1.0) from error
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Settle, however often that has to be tried."""
+        for pause in (*SETTLE_PAUSES, None):
+            try:
+                warning = await self._store.settle(settlement)
+            except StoreUnavailableError:
+                if pause is None:
+                    logger.error("settlement lost: the lease will charge the worst case")
+                    return
+                await asyncio.sleep(pause)
+            else:
+                if warning is not None:
+                    self._on_warning(warning)
+                return
+
+    def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run something that must end even when the request that asked for it is cancelled."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def reap_for_ever(self) -> None:
+        """End the leases of dead owners and forget what has expired, a little every few seconds."""
+        while True:
+            await asyncio.sleep(REAP_EVERY_SECONDS)
+            try:
+                warning = await self._store.reap()
+            except StoreUnavailableError:
+                continue
+            if warning is not None:
+                self._on_warning(warning)
+
+    async def drain(self, timeout: float) -> None:
+        """Wait for the settlements that are under way, at shutdown."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout)
+
+
+class Reservation:
+    """A granted admission. It is ended exactly once, by `settle` or `release`."""
+
+    def __init__(self, guard: Guard, name: str, record: RequestRecord) -> None:
+        self._guard = guard
+        self._name = name
+        self._record = record
+        self._ended = False
+
+    async def dispatch(self) -> None:
+        """Call this before the first call to a provider. Raises `AppError` when it is too late."""
+        with self._record.timed("store"):
+            if not await self._guard.dispatch(self._name):
+                raise AppError("time_budget_exceeded")
+
+    async def settle(self, cost_nano: int, answer: StoredAnswer | None) -> None:
+        """Charge `cost_nano`; `answer` ends the idempotency key, None releases it."""
+        await self._end(Settlement(self._name, cost_nano, answer))
+
+    async def release(self) -> None:
+        """Nothing was done: give everything back but the rate."""
+        await self._end(Settlement(self._name, 0))
+
+    async def _end(self, settlement: Settlement) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        # In a task of its own: no cancellation reaches it. A slow store delays no answer for long.
+        task = self._guard.in_background(self._guard.settle(settlement))
+        await asyncio.wait({task}, timeout=self._guard.patience)
+
+
+def rate_headers(rates: tuple[RateState, ...]) -> dict[str, str]:
+    """`RateLimit` and `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers."""
+    if not rates:
+        return {}
+    policy = ", ".join(f'"{s.rate.name}";q={s.rate.quota};w={s.rate.window_seconds}' for s in rates)
+    state = ", ".join(f'"{s.rate.name}";r={s.remaining};t={_whole(s.reset_seconds)}' for s in rates)
+    return {"RateLimit-Policy": policy, "RateLimit": state}
+
+
+def _whole(seconds: float) -> int:
+    return int(seconds) + (seconds % 1 > 0)
+
+
+def _refusal(refused: Refused) -> AppError:
+    code = {
+        "rate": "rate_limit_exceeded",
+        "app_cap": "daily_cost_cap",
+        "caller_cap": "caller_cost_cap",
+        "in_progress": "idempotency_in_progress",
+        "key_reused": "idempotency_key_reused",
+    }[refused.reason]
+    wait = None if refused.reason == "key_reused" else refused.retry_after
+    return AppError(code, retry_after=wait)

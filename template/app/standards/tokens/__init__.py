@@ -1,0 +1,1 @@
+"""Standard 5: token governance. Count before anything is spent; keep a conversation small."""

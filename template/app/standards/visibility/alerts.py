@@ -1,0 +1,219 @@
+"""Alerts: one notification per incident over all processes, hourly reminders, one recovery.
+
+An incident is a kind of trouble, from its first report until it has stayed away for a while. The
+store decides which process speaks; while the store is down each process decides for itself.
+"""
+
+import asyncio
+import contextvars
+import re
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from loguru import logger
+
+from app.foundation.messages import load_messages
+from app.foundation.project import Project
+from app.foundation.settings import Settings
+from app.standards.visibility.delivery import load_targets
+from app.standards.visibility.redaction import Redactor
+
+Kind = Literal[
+    "providers", "store", "internal_error", "cost_warning", "daily_cost_cap", "provider_key"
+]
+REMIND_SECONDS = 3600.0
+MAX_REQUEST_IDS = 10
+# How soon a process asks the store again about an incident that it knows to be reported.
+RECHECK_SECONDS = 10.0
+# How long a kind must stay away to be over: four times as long each time that it comes back.
+QUIET_SECONDS = 2.0
+MAX_QUIET_SECONDS = 900.0
+_FACT = re.compile(r"[\w.:-]{1,64}")
+
+
+class Incidents(Protocol):
+    """The part of a store that alerts need; see `stores/base.py`."""
+
+    async def open_incident(self, key: str, remind_seconds: float) -> bool: ...
+
+    async def close_incident(self, key: str) -> bool: ...
+
+
+@dataclass(slots=True)
+class _Incident:
+    """What this process knows of one kind; instants are of the monotonic clock."""
+
+    kind: Kind
+    count: int = 0
+    since: datetime | None = None
+    request_ids: list[str] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    last_report: float = 0.0
+    # True at first: an earlier process may have left it open, and the first success closes it.
+    maybe_open: bool = True
+    known_reported: bool = False
+    reported_without_store: float | None = None
+    last_recovery: float | None = None
+    quiet: float = QUIET_SECONDS
+    gathering: bool = False
+    closing: bool = False
+
+    def forget(self) -> None:
+        self.count, self.since, self.request_ids, self.facts = 0, None, [], {}
+        self.maybe_open = self.known_reported = False
+        self.reported_without_store = None
+
+
+class Alerts:
+    """Reports trouble to ALERT_URLS, and to the log whether there are any or not.
+
+    `gather_seconds` is how long a burst is collected into one notification.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        project: Project,
+        store: Incidents,
+        redactor: Redactor,
+        *,
+        gather_seconds: float = 1.0,
+    ) -> None:
+        self._project = project
+        self._store = store
+        self._redactor = redactor
+        self._timezone = settings.timezone
+        self._text = load_messages(project.language).text
+        self._gather_seconds = gather_seconds
+        self._targets = load_targets(settings)
+        self._incidents: dict[Kind, _Incident] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+
+    def report(self, kind: Kind, *, request_id: str | None = None, **facts: str | float) -> None:
+        """Something of `kind` went wrong. Never waits and never raises.
+
+        `facts` are names and numbers; anything else is left out.
+        """
+        incident, now = self._incidents.setdefault(kind, _Incident(kind)), time.monotonic()
+        if now - incident.last_report > REMIND_SECONDS:
+            incident.forget()
+        incident.count += 1
+        incident.since = incident.since or datetime.now(self._timezone)
+        incident.last_report = now
+        incident.maybe_open = True
+        if request_id and len(incident.request_ids) < MAX_REQUEST_IDS:
+            incident.request_ids.append(request_id)
+        incident.facts |= {n: str(v) for n, v in facts.items() if _FACT.fullmatch(str(v))}
+        if not incident.gathering:
+            incident.gathering = self._start(self._gather(incident))
+
+    def recovered(self, kind: Kind) -> None:
+        """`kind` works again. Costs next to nothing while none is open: call it on success."""
+        incident = self._incidents.setdefault(kind, _Incident(kind))
+        if incident.maybe_open and not incident.closing:
+            incident.closing = self._start(self._close_when_quiet(incident))
+
+    async def close(self, seconds: float) -> None:
+        """Send what was reported, for at most `seconds`."""
+        self._stopping.set()
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*self._tasks)
+                await asyncio.gather(*(target.drained() for target in self._targets))
+        except TimeoutError:
+            logger.warning("alerts were still on their way when the app stopped")
+        for target in self._targets:
+            target.stop()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> bool:
+        try:
+            # In a context of its own: it outlives the request that it begins in.
+            task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+        except RuntimeError:
+            work.close()
+            return False
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _gather(self, incident: _Incident) -> None:
+        try:
+            await self._pause(RECHECK_SECONDS if incident.known_reported else self._gather_seconds)
+            if incident.count and await self._is_ours_to_report(incident):
+                self._notify(incident, recovery=False)
+                incident.request_ids = []
+            incident.known_reported = True
+        finally:
+            incident.gathering = False
+
+    async def _is_ours_to_report(self, incident: _Incident) -> bool:
+        before, now = incident.reported_without_store, time.monotonic()
+        due = before is None or now - before >= REMIND_SECONDS
+        try:
+            new = await self._store.open_incident(incident.kind, REMIND_SECONDS)
+        except Exception:  # a store that cannot answer must not hide what went wrong
+            incident.reported_without_store = now if due else before
+            return due
+        incident.reported_without_store = None
+        return new and due
+
+    async def _close_when_quiet(self, incident: _Incident) -> None:
+        try:
+            reports = incident.count
+            if reports:
+                await self._pause(incident.last_report + incident.quiet - time.monotonic())
+            if self._stopping.is_set() or incident.count != reports:
+                return
+            alone = incident.reported_without_store is not None
+            try:
+                was_open = await self._store.close_incident(incident.kind)
+            except Exception:
+                return  # the next success tries again
+            if was_open or alone:
+                self._notify(incident, recovery=True)
+                now, before = time.monotonic(), incident.last_recovery
+                again = before is not None and now - before < REMIND_SECONDS
+                incident.quiet = min(incident.quiet * 4, MAX_QUIET_SECONDS) if again else QUIET_SECONDS
+                incident.last_recovery = now
+            if incident.count == reports:
+                incident.forget()
+        finally:
+            incident.closing = False
+
+    def _notify(self, incident: _Incident, *, recovery: bool) -> None:
+        level = "WARNING" if recovery or incident.kind == "cost_warning" else "ERROR"
+        facts = {"alert": incident.kind, "count": incident.count, **incident.facts}
+        line = logger.bind(request_ids=incident.request_ids, **facts)
+        line.log(level, "alert: recovered" if recovery else "alert")
+        title, body = self._title(incident, recovery), self._body(incident, recovery)
+        for target in self._targets:
+            target.send(self._redactor.text(title), self._redactor.text(body))
+
+    def _title(self, incident: _Incident, recovery: bool) -> str:
+        key = "alert.title_recovered" if recovery else "alert.title"
+        what = self._text(f"alert.what.{incident.kind}")
+        return self._text(key, app=self._project.name, what=what)
+
+    def _body(self, incident: _Incident, recovery: bool) -> str:
+        lines = []
+        if incident.since is not None:
+            since = f"{incident.since:%Y-%m-%d %H:%M:%S %Z}"
+            lines += [self._text("alert.since", since=since)]
+            lines += [self._text("alert.count", count=incident.count)]
+        lines += [f"{name}: {value}" for name, value in sorted(incident.facts.items())]
+        if incident.request_ids and not recovery:
+            lines += [self._text("alert.requests", ids=", ".join(incident.request_ids))]
+        on_call = self._project.on_call
+        lines += [self._text("alert.on_call", name=on_call.name, contact=on_call.contact)]
+        return "\n".join(lines)

@@ -1,0 +1,157 @@
+"""Metrics in Prometheus' text format, summed over all worker processes.
+
+With several workers `PROMETHEUS_MULTIPROC_DIR` names a folder that they share and that was empty
+when they started. Every label's values come from a closed set.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from app.foundation.errors import KINDS
+from app.foundation.settings import NANO_PER_USD
+from app.stores.base import Spending
+
+# Seconds: fine where refusals lie, even steps where models do, up to the time budget and over.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 45, 60, 90)
+
+
+class Metrics:
+    """What this process counted; `render` adds the other workers' numbers and today's money."""
+
+    def __init__(self, daily_cost_cap_usd: Decimal) -> None:
+        self._cap_usd = float(daily_cost_cap_usd)
+        self._folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if values.ValueClass._multiprocess != bool(self._folder):
+            # The library looked at the variable when it was imported, perhaps too early.
+            values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
+        # Workers cannot share the times of creation: a single process leaves them out too.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"llm_app_{name}", text, labels, registry=registry)
+
+        self._requests = counter("requests", "Requests that ended.", "route", "status")
+        self._seconds = Histogram(
+            "llm_app_request_duration_seconds",
+            "From a request's first byte to its response's last.",
+            ["route"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._refusals = counter("refusals", "Requests that were refused.", "code")
+        self._attempts = counter(
+            "provider_attempts", "Calls to providers.", "provider", "model", "outcome"
+        )
+        self._fallbacks = counter("fallbacks", "Answers from another than the first target.")
+        self._tokens = counter("tokens", "Tokens used.", "provider", "model", "kind")
+        self._costs = counter("cost_usd", "Settled cost.", "provider", "model")
+        self._breakers = Gauge(
+            "llm_app_breaker_open",
+            "1 while any worker has cut the target off.",
+            ["provider", "model"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """A request ended. `route` is a template, never a path."""
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def refusal(self, code: str) -> None:
+        """A request was refused with this error code."""
+        self._refusals.labels(code if code in KINDS else "invalid_request_error").inc()
+
+    def attempt(self, provider: str, model: str, outcome: str) -> None:
+        """A call to a provider ended; `outcome` is `ok`, `cancelled` or the error's kind."""
+        self._attempts.labels(provider, model, outcome).inc()
+
+    def fallback(self) -> None:
+        """Another than the first target answered."""
+        self._fallbacks.inc()
+
+    def breaker(self, provider: str, model: str, is_open: bool) -> None:
+        """This process's breaker of a target opened or closed."""
+        self._breakers.labels(provider, model).set(int(is_open))
+
+    def tokens(
+        self,
+        provider: str,
+        model: str,
+        kind: Literal["input", "output", "cached", "reasoning"],
+        count: int,
+    ) -> None:
+        """`count` tokens were used."""
+        self._tokens.labels(provider, model, kind).inc(count)
+
+    def cost(self, provider: str, model: str, nano: int) -> None:
+        """`nano` dollars (10^-9) were settled."""
+        self._costs.labels(provider, model).inc(nano / NANO_PER_USD)
+
+    async def render(self, spending: Spending | None) -> tuple[bytes, str]:
+        """The text and its content type; without `spending` (the store is down) no money gauges."""
+        text = await asyncio.to_thread(self._collect)
+        if spending is not None:
+            text += generate_latest(_Money(spending, self._cap_usd))
+        return text, CONTENT_TYPE_PLAIN_0_0_4
+
+    def _collect(self) -> bytes:
+        if not self._folder:
+            return generate_latest(self._registry)
+        _forget_dead_workers(Path(self._folder))
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared, self._folder)  # type: ignore[no-untyped-call]
+        return generate_latest(shared)
+
+
+class _Money:
+    """Today's money as the store knows it: a collector of three gauges."""
+
+    def __init__(self, spending: Spending, cap_usd: float) -> None:
+        self._gauges = {
+            "daily_cost_usd": ("Settled today.", spending.settled_nano / NANO_PER_USD),
+            "cost_reserved_usd": ("Reserved right now.", spending.reserved_nano / NANO_PER_USD),
+            "daily_cost_cap_usd": ("The daily cap.", cap_usd),
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        for name, (text, usd) in self._gauges.items():
+            yield GaugeMetricFamily(f"llm_app_{name}", text, value=usd)
+
+
+def _forget_dead_workers(folder: Path) -> None:
+    """Drop the gauges of workers that are gone: a breaker of theirs would stay open for ever."""
+    for file in folder.glob("gauge_live*_*.db"):
+        if not _alive(int(file.stem.rpartition("_")[2])):
+            with suppress(OSError):
+                file.unlink()
+
+
+def _alive(pid: int) -> bool:
+    if os.name == "nt":
+        # No signal is harmless there, but what a living process has mapped cannot be deleted.
+        return False
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True

@@ -1,0 +1,91 @@
+"""Error reports to Sentry and traces to OpenTelemetry, each only where its setting is given."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+from fastapi.telemetry import TelemetryConfig
+from loguru import logger
+from opentelemetry.trace import (
+    NoOpTracerProvider,
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    TracerProvider,
+)
+
+from app.foundation.settings import Settings
+from app.standards.visibility.redaction import Redactor
+
+UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+class Telemetry:
+    """Make it after `configure_logs`: Sentry gets what is logged at ERROR. `name` is the app's."""
+
+    def __init__(self, settings: Settings, name: str, redactor: Redactor) -> None:
+        self._provider: TracerProvider = NoOpTracerProvider()
+        self._closers: list[Callable[[], object]] = []
+        if settings.sentry_dsn is not None:
+            from app.standards.visibility import sentry
+
+            dsn = settings.sentry_dsn.get_secret_value()
+            self._closers.append(sentry.start(dsn, settings.app_env, redactor))
+        if settings.otel_exporter_otlp_endpoint is not None:
+            from app.standards.visibility import tracing
+
+            endpoint = settings.otel_exporter_otlp_endpoint
+            self._provider, close = tracing.start(endpoint, name, redactor)
+            self._closers.append(close)
+
+    def fastapi(self) -> TelemetryConfig:
+        """For `FastAPI(telemetry=...)`: one server span per request, without its content."""
+        return {
+            "tracing": not isinstance(self._provider, NoOpTracerProvider),
+            "tracer_provider": self._provider,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": _untraced,
+        }
+
+    @contextmanager
+    def span(self, name: str, **attributes: str | int | float | bool) -> Iterator[Span]:
+        """A span for a call to another service; it does nothing where traces are off."""
+        with self._provider.get_tracer("app").start_as_current_span(
+            name,
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+            record_exception=False,  # its text and stack are for the log
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield span
+            except BaseException as error:
+                span.set_attribute("error.type", type(error).__name__)
+                span.set_status(Status(StatusCode.ERROR))
+                raise
+
+    async def close(self, seconds: float) -> None:
+        """Send what waits, for at most `seconds`."""
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def run() -> None:
+            for close in self._closers:
+                close()
+            loop.call_soon_threadsafe(done.set)
+
+        threading.Thread(target=run, daemon=True, name="telemetry").start()
+        try:
+            async with asyncio.timeout(seconds):
+                await done.wait()
+        except TimeoutError:
+            logger.warning("telemetry was still on its way when the app stopped")
+
+
+def _untraced(scope: MutableMapping[str, Any]) -> bool:
+    return scope.get("path") in UNTRACED

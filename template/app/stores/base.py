@@ -1,0 +1,203 @@
+"""The store's interface: one atomic step that admits a request, one that settles it.
+
+Money is in integer nano-dollars, durations are in seconds, and every instant is read from the
+store's own clock, so that all processes agree on the time of day.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal, Protocol
+
+
+class StoreUnavailableError(Exception):
+    """The store did not answer in time, or not at all. Nothing may be spent without it."""
+
+
+class StoreSetupError(Exception):
+    """The store cannot be used as configured; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `quota` admissions of `subject` in any `window_seconds` (a sliding window)."""
+
+    name: Literal["caller", "ip"]
+    subject: str
+    quota: int
+    window_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """At most `limit_nano` a day. `subject` is `app`, or `caller:<name>`."""
+
+    name: Literal["app", "caller"]
+    subject: str
+    limit_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An idempotency key. `key` already contains caller and route; both are digests."""
+
+    key: str
+    fingerprint: str
+    keep_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a request asks of the store: all of it is granted, or none of it.
+
+    `caps` always holds the app's own, so every dollar is counted. `amount_nano` is the worst case;
+    it is reserved until settled or until the lease ends.
+    """
+
+    reservation: str
+    amount_nano: int
+    lease_seconds: float
+    rates: tuple[Rate, ...]
+    caps: tuple[Cap, ...]
+    claim: Claim | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RateState:
+    """What is left of a rate: `remaining` requests now, the next one more in `reset_seconds`."""
+
+    rate: Rate
+    remaining: int
+    reset_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """The outcome of an idempotency key: what was sent, and whether it was all of it.
+
+    `body` is sealed by the request that made it (see `spending/sealing.py`). None means that the
+    owner died after the request had reached a provider: nobody knows the outcome.
+    """
+
+    status: int
+    media_type: str
+    body: bytes | None
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Go ahead: the money is reserved, the rates are counted, the key is claimed."""
+
+    rates: tuple[RateState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The key has an outcome already."""
+
+    answer: StoredAnswer
+    expires_in: float
+
+
+Refusal = Literal["rate", "app_cap", "caller_cap", "in_progress", "key_reused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing was consumed. `retry_after` is the time until the same request could pass."""
+
+    reason: Refusal
+    retry_after: float
+    rates: tuple[RateState, ...] = ()
+    rate: Rate | None = None
+
+
+Decision = Admitted | Replay | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of a reservation.
+
+    `cost_nano` replaces the reserved amount. `answer` is kept for the idempotency key; None
+    releases the key, for a request of which nothing was done.
+    """
+
+    reservation: str
+    cost_nano: int
+    answer: StoredAnswer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CapWarning:
+    """80 % of the app's daily cap is spent: reported once a day, to one process."""
+
+    day: date
+    settled_nano: int
+    limit_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """Today's money, over all processes. `resets_in` is in seconds."""
+
+    day: date
+    settled_nano: int
+    reserved_nano: int
+    resets_in: float
+
+
+class Store(Protocol):
+    """All of it may raise `StoreUnavailableError`, within the store timeout."""
+
+    async def open(self) -> None:
+        """Connect, and create or check the schema. Raises `StoreSetupError` where that fails."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect."""
+        ...
+
+    async def ping(self) -> None:
+        """Prove that the store can write."""
+        ...
+
+    async def admit(self, admission: Admission) -> Decision:
+        """Claim the key, count the rates and reserve the money: all or nothing."""
+        ...
+
+    async def dispatch(self, reservation: str) -> bool:
+        """Note that a provider is about to be called; False when the lease is already over."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> CapWarning | None:
+        """End a reservation. After its lease this may add to the charge, and never refunds."""
+        ...
+
+    async def renew(self, reservation: str, lease_seconds: float) -> bool:
+        """Prolong a lease; False when it is already over."""
+        ...
+
+    async def reap(self) -> CapWarning | None:
+        """End leases whose owner died, and forget what has expired, in one small bounded step."""
+        ...
+
+    async def spending(self, subject: str = "app") -> Spending:
+        """Read today's money of a cap's subject."""
+        ...
+
+    async def remember(self, key: str, value: bytes, keep_seconds: int) -> None:
+        """Keep a sealed value, replacing an older one."""
+        ...
+
+    async def recall(self, key: str) -> bytes | None:
+        """Read a sealed value that has not expired."""
+        ...
+
+    async def open_incident(self, key: str, remind_seconds: float) -> bool:
+        """True for the one process that should report it: it is new, or due for a reminder."""
+        ...
+
+    async def close_incident(self, key: str) -> bool:
+        """True for the one process that should report the recovery."""
+        ...

@@ -1,0 +1,146 @@
+"""SQLite: the embedded store, for one host and any number of processes on it.
+
+What it promises: a committed step survives the death of any process (write-ahead log). When the
+machine loses power the last steps may be lost but the file stays whole (`synchronous=NORMAL`): a
+few settled requests may then be missing from the day's sum, and idempotency keys with them. The
+file must lie on a local disk, since network file systems do not lock it reliably.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+from app.stores import sqlite_schema
+from app.stores.base import (
+    Admission,
+    CapWarning,
+    Decision,
+    Settlement,
+    Spending,
+    StoreSetupError,
+    StoreUnavailableError,
+)
+from app.stores.sqlite_steps import Steps
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """`Store` over one file; see `stores/base.py` for what each method promises.
+
+    One thread owns the connection; a step is one transaction on it. `timeout` is in seconds and
+    bounds a whole call: waiting for the thread, for the file's lock and for the disk.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float,
+        timezone: ZoneInfo,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.path = Path(url.removeprefix("sqlite:///"))
+        self._timeout = timeout
+        self._timezone = timezone
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
+
+    async def open(self) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._connect)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreSetupError(f"cannot open the SQLite file {self.path}: {error}") from error
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown(wait=False)
+
+    async def ping(self) -> None:
+        await self._step(lambda steps: steps.ping())
+
+    async def admit(self, admission: Admission) -> Decision:
+        return await self._step(lambda steps: steps.admit(admission))
+
+    async def dispatch(self, reservation: str) -> bool:
+        return await self._step(lambda steps: steps.dispatch(reservation))
+
+    async def settle(self, settlement: Settlement) -> CapWarning | None:
+        return await self._step(lambda steps: steps.settle(settlement))
+
+    async def renew(self, reservation: str, lease_seconds: float) -> bool:
+        return await self._step(lambda steps: steps.renew(reservation, lease_seconds))
+
+    async def reap(self) -> CapWarning | None:
+        return await self._step(lambda steps: steps.reap())
+
+    async def spending(self, subject: str = "app") -> Spending:
+        return await self._step(lambda steps: steps.spending(subject))
+
+    async def remember(self, key: str, value: bytes, keep_seconds: int) -> None:
+        await self._step(lambda steps: steps.remember(key, value, keep_seconds))
+
+    async def recall(self, key: str) -> bytes | None:
+        return await self._step(lambda steps: steps.recall(key))
+
+    async def open_incident(self, key: str, remind_seconds: float) -> bool:
+        return await self._step(lambda steps: steps.open_incident(key, remind_seconds))
+
+    async def close_incident(self, key: str) -> bool:
+        return await self._step(lambda steps: steps.close_incident(key))
+
+    async def _step(self, step: Callable[[Steps], T]) -> T:
+        """Run one transaction in the store's thread, within the timeout."""
+        deadline = time.monotonic() + self._timeout
+        job = asyncio.get_running_loop().run_in_executor(
+            self._thread, self._transaction, step, deadline
+        )
+        try:
+            return await asyncio.wait_for(job, self._timeout)
+        except (TimeoutError, sqlite3.Error, OSError, RuntimeError) as error:
+            raise StoreUnavailableError(f"SQLite: {type(error).__name__}") from error
+
+    def _transaction(self, step: Callable[[Steps], T], deadline: float) -> T:
+        if self._connection is None:
+            self._connect()
+        connection = self._connection
+        if connection is None or time.monotonic() >= deadline:
+            raise TimeoutError
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = step(Steps(connection, self._clock(), self._timezone))
+            if time.monotonic() >= deadline:
+                # The caller has already been told that the store is down: undo it.
+                raise TimeoutError
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        return result
+
+    def _connect(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            sqlite_schema.prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

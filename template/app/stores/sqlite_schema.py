@@ -1,0 +1,99 @@
+"""The SQLite file's tables, and their version (`PRAGMA user_version`)."""
+
+import sqlite3
+import time
+
+from app.stores.base import StoreSetupError
+
+VERSION = 1
+
+_TABLES = """
+-- One row per day and subject ("app", "caller:<name>"): the money of that day.
+CREATE TABLE spend (
+    day TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    settled_nano INTEGER NOT NULL DEFAULT 0,
+    reserved_nano INTEGER NOT NULL DEFAULT 0,
+    warned INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (day, subject)
+) WITHOUT ROWID;
+
+-- One row per request in flight. `state` is active, or expired: its owner died, and
+-- `charged_nano` was kept. `subjects` is a JSON list of the spend rows it counts in.
+CREATE TABLE reservations (
+    id TEXT PRIMARY KEY,
+    day TEXT NOT NULL,
+    subjects TEXT NOT NULL,
+    amount_nano INTEGER NOT NULL,
+    app_limit_nano INTEGER NOT NULL,
+    claim TEXT,
+    state TEXT NOT NULL DEFAULT 'active',
+    dispatched INTEGER NOT NULL DEFAULT 0,
+    charged_nano INTEGER NOT NULL DEFAULT 0,
+    expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX reservations_expiry ON reservations (state, expires_at);
+
+-- One row per admitted request that is still inside its rate's window.
+CREATE TABLE rate_events (subject TEXT NOT NULL, expires_at REAL NOT NULL);
+CREATE INDEX rate_events_subject ON rate_events (subject, expires_at);
+CREATE INDEX rate_events_expiry ON rate_events (expires_at);
+
+-- One row per idempotency key; `status` is NULL while its owner is at work.
+CREATE TABLE idempotency (
+    key TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    reservation TEXT NOT NULL,
+    status INTEGER,
+    media_type TEXT NOT NULL DEFAULT '',
+    body BLOB,
+    complete INTEGER NOT NULL DEFAULT 0,
+    expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+
+-- Sealed values, such as summaries of conversations.
+CREATE TABLE memos (
+    key TEXT PRIMARY KEY, value BLOB NOT NULL, expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX memos_expiry ON memos (expires_at);
+
+CREATE TABLE incidents (key TEXT PRIMARY KEY, remind_at REAL NOT NULL) WITHOUT ROWID;
+"""
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Create the tables, once, however many processes start together.
+
+    Raises `StoreSetupError` for a file that a newer release of the app has written.
+    """
+    _use_write_ahead_log(connection)
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise StoreSetupError(
+                f"the database has schema version {version}, and this release knows {VERSION}: "
+                "deploy the newer release, or point DATABASE_URL to another file"
+            )
+        if version == 0:
+            for statement in _TABLES.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={VERSION}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    # The switch ignores the busy timeout while another process is making the same switch.
+    for _ in range(50):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            time.sleep(0.02)
+        else:
+            return
+    connection.execute("PRAGMA journal_mode=WAL")

@@ -1,0 +1,291 @@
+"""What a SQLite transaction does: the steps of `Store`, each on one connection at one instant."""
+
+import json
+import sqlite3
+from datetime import date
+from zoneinfo import ZoneInfo
+
+from app.stores.base import (
+    Admission,
+    Admitted,
+    Cap,
+    CapWarning,
+    Claim,
+    Decision,
+    Rate,
+    RateState,
+    Refusal,
+    Refused,
+    Replay,
+    Settlement,
+    Spending,
+    StoredAnswer,
+)
+from app.stores.day import day_of, seconds_to_midnight
+
+WARN_AT_PERCENT = 80
+# Bounds of one reaping step, so that no request ever waits for a long clean-up.
+REAP_LEASES = 20
+REAP_ROWS = 500
+KEEP_EXPIRED_SECONDS = 86400
+KEEP_DAYS = 400
+
+
+class Steps:
+    """The steps of one transaction. The caller begins it, and commits or rolls it back."""
+
+    def __init__(self, connection: sqlite3.Connection, now: float, timezone: ZoneInfo) -> None:
+        self._db = connection
+        self._now = now
+        self._day = day_of(now, timezone)
+        self._timezone = timezone
+
+    def ping(self) -> None:
+        self._db.execute("SELECT count(*) FROM incidents")
+
+    def admit(self, admission: Admission) -> Decision:
+        # Check everything, then write everything: a refusal leaves no trace.
+        if admission.claim is not None:
+            decided = self._check_claim(admission.claim)
+            if decided is not None:
+                return decided
+        rates = tuple(self._rate_state(rate) for rate in admission.rates)
+        full = [state for state in rates if state.remaining == 0]
+        if full:
+            worst = max(full, key=lambda state: state.reset_seconds)
+            return Refused("rate", worst.reset_seconds, rates, worst.rate)
+        for cap in admission.caps:
+            if self._committed(cap) + admission.amount_nano > cap.limit_nano:
+                reason: Refusal = "app_cap" if cap.name == "app" else "caller_cap"
+                return Refused(reason, seconds_to_midnight(self._now, self._timezone), rates)
+        self._write(admission)
+        return Admitted(tuple(self._rate_state(rate) for rate in admission.rates))
+
+    def _check_claim(self, claim: Claim) -> Decision | None:
+        row = self._db.execute(
+            "SELECT fingerprint, reservation, status, media_type, body, complete, expires_at"
+            " FROM idempotency WHERE key = ?",
+            (claim.key,),
+        ).fetchone()
+        if row is None:
+            return None
+        fingerprint, reservation, status, media_type, body, complete, expires_at = row
+        if status is None and self._expire(reservation):
+            return self._check_claim(claim)
+        if status is not None and expires_at <= self._now:
+            self._db.execute("DELETE FROM idempotency WHERE key = ?", (claim.key,))
+            return None
+        if fingerprint != claim.fingerprint:
+            return Refused("key_reused", 0.0)
+        if status is None:
+            return Refused("in_progress", 1.0)
+        answer = StoredAnswer(status, media_type, body, bool(complete))
+        return Replay(answer, expires_at - self._now)
+
+    def _rate_state(self, rate: Rate) -> RateState:
+        used, oldest = self._db.execute(
+            "SELECT count(*), min(expires_at) FROM rate_events"
+            " WHERE subject = ? AND expires_at > ?",
+            (rate.subject, self._now),
+        ).fetchone()
+        reset = (oldest - self._now) if oldest is not None else 0.0
+        return RateState(rate, max(rate.quota - used, 0), reset)
+
+    def _committed(self, cap: Cap) -> int:
+        spending = self._spend_row(cap.subject)
+        return spending[0] + spending[1]
+
+    def _spend_row(self, subject: str) -> tuple[int, int]:
+        row = self._db.execute(
+            "SELECT settled_nano, reserved_nano FROM spend WHERE day = ? AND subject = ?",
+            (self._day.isoformat(), subject),
+        ).fetchone()
+        return (row[0], row[1]) if row else (0, 0)
+
+    def _write(self, admission: Admission) -> None:
+        claim = admission.claim
+        subjects = [cap.subject for cap in admission.caps]
+        limit = next(cap.limit_nano for cap in admission.caps if cap.name == "app")
+        for rate in admission.rates:
+            self._db.execute(
+                "INSERT INTO rate_events VALUES (?, ?)",
+                (rate.subject, self._now + rate.window_seconds),
+            )
+        for subject in subjects:
+            self._db.execute(
+                "INSERT INTO spend (day, subject, reserved_nano) VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET reserved_nano = reserved_nano + excluded.reserved_nano",
+                (self._day.isoformat(), subject, admission.amount_nano),
+            )
+        self._db.execute(
+            "INSERT INTO reservations"
+            " (id, day, subjects, amount_nano, app_limit_nano, claim, expires_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                admission.reservation,
+                self._day.isoformat(),
+                json.dumps(subjects),
+                admission.amount_nano,
+                limit,
+                claim.key if claim else None,
+                self._now + admission.lease_seconds,
+            ),
+        )
+        if claim is not None:
+            self._db.execute(
+                "INSERT INTO idempotency (key, fingerprint, reservation, expires_at)"
+                " VALUES (?, ?, ?, ?)",
+                (
+                    claim.key,
+                    claim.fingerprint,
+                    admission.reservation,
+                    self._now + claim.keep_seconds,
+                ),
+            )
+
+    def dispatch(self, reservation: str) -> bool:
+        changed = self._db.execute(
+            "UPDATE reservations SET dispatched = 1"
+            " WHERE id = ? AND state = 'active' AND expires_at > ?",
+            (reservation, self._now),
+        )
+        return changed.rowcount == 1
+
+    def renew(self, reservation: str, lease_seconds: float) -> bool:
+        changed = self._db.execute(
+            "UPDATE reservations SET expires_at = ?"
+            " WHERE id = ? AND state = 'active' AND expires_at > ?",
+            (self._now + lease_seconds, reservation, self._now),
+        )
+        return changed.rowcount == 1
+
+    def settle(self, settlement: Settlement) -> CapWarning | None:
+        row = self._db.execute(
+            "SELECT day, subjects, amount_nano, app_limit_nano, claim, state, charged_nano"
+            " FROM reservations WHERE id = ?",
+            (settlement.reservation,),
+        ).fetchone()
+        if row is None:
+            return None
+        day, subjects, amount, limit, claim, state, charged = row
+        if state == "active":
+            released, added = amount, settlement.cost_nano
+        else:
+            # Late: the lease ended and the charge was kept. It may grow, and never shrinks.
+            released, added = 0, max(0, settlement.cost_nano - charged)
+        self._move(day, json.loads(subjects), released, added)
+        self._db.execute("DELETE FROM reservations WHERE id = ?", (settlement.reservation,))
+        self._finish_claim(claim, settlement.reservation, settlement.answer)
+        return self._warning(day, limit)
+
+    def _move(self, day: str, subjects: list[str], released: int, added: int) -> None:
+        for subject in subjects:
+            self._db.execute(
+                "UPDATE spend SET reserved_nano = reserved_nano - ?,"
+                " settled_nano = settled_nano + ? WHERE day = ? AND subject = ?",
+                (released, added, day, subject),
+            )
+
+    def _finish_claim(self, key: str | None, reservation: str, answer: StoredAnswer | None) -> None:
+        if answer is None:
+            self._db.execute(
+                "DELETE FROM idempotency WHERE key = ? AND reservation = ?", (key, reservation)
+            )
+            return
+        self._db.execute(
+            "UPDATE idempotency SET status = ?, media_type = ?, body = ?, complete = ?"
+            " WHERE key = ? AND reservation = ?",
+            (answer.status, answer.media_type, answer.body, answer.complete, key, reservation),
+        )
+
+    def _warning(self, day: str, limit: int) -> CapWarning | None:
+        row = self._db.execute(
+            "UPDATE spend SET warned = 1 WHERE day = ? AND subject = 'app' AND warned = 0"
+            " AND settled_nano * 100 >= ? RETURNING settled_nano",
+            (day, limit * WARN_AT_PERCENT),
+        ).fetchone()
+        return CapWarning(date.fromisoformat(day), row[0], limit) if row else None
+
+    def reap(self) -> CapWarning | None:
+        warning: CapWarning | None = None
+        over = self._db.execute(
+            "SELECT id FROM reservations WHERE state = 'active' AND expires_at <= ? LIMIT ?",
+            (self._now, REAP_LEASES),
+        ).fetchall()
+        for (reservation,) in over:
+            self._expire(reservation)
+            day, limit = self._db.execute(
+                "SELECT day, app_limit_nano FROM reservations WHERE id = ?", (reservation,)
+            ).fetchone()
+            warning = self._warning(day, limit) or warning
+        self._forget()
+        return warning
+
+    def _expire(self, reservation: str) -> bool:
+        """End a lease whose time is over; False when it still runs."""
+        row = self._db.execute(
+            "SELECT day, subjects, amount_nano, claim, dispatched FROM reservations"
+            " WHERE id = ? AND state = 'active' AND expires_at <= ?",
+            (reservation, self._now),
+        ).fetchone()
+        if row is None:
+            return False
+        day, subjects, amount, claim, dispatched = row
+        # Once a provider may have been called the outcome is unknown: the charge is kept.
+        charged = amount if dispatched else 0
+        self._move(day, json.loads(subjects), amount, charged)
+        self._db.execute(
+            "UPDATE reservations SET state = 'expired', charged_nano = ? WHERE id = ?",
+            (charged, reservation),
+        )
+        unknown = StoredAnswer(504, "application/json", None, complete=False)
+        self._finish_claim(claim, reservation, unknown if dispatched else None)
+        return True
+
+    def _forget(self) -> None:
+        for table in ("rate_events", "idempotency", "memos"):
+            key = "rowid" if table == "rate_events" else "key"
+            running = " AND status IS NOT NULL" if table == "idempotency" else ""
+            self._db.execute(
+                f"DELETE FROM {table} WHERE {key} IN"  # noqa: S608 (names from this function)
+                f" (SELECT {key} FROM {table} WHERE expires_at <= ?{running} LIMIT ?)",
+                (self._now, REAP_ROWS),
+            )
+        self._db.execute(
+            "DELETE FROM reservations WHERE id IN"
+            " (SELECT id FROM reservations WHERE state = 'expired' AND expires_at <= ? LIMIT ?)",
+            (self._now - KEEP_EXPIRED_SECONDS, REAP_ROWS),
+        )
+        oldest = date.fromordinal(self._day.toordinal() - KEEP_DAYS)
+        self._db.execute(
+            "DELETE FROM spend WHERE (day, subject) IN"
+            " (SELECT day, subject FROM spend WHERE day < ? LIMIT ?)",
+            (oldest.isoformat(), REAP_ROWS),
+        )
+
+    def spending(self, subject: str) -> Spending:
+        settled, reserved = self._spend_row(subject)
+        left = seconds_to_midnight(self._now, self._timezone)
+        return Spending(self._day, settled, reserved, left)
+
+    def remember(self, key: str, value: bytes, keep_seconds: int) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO memos VALUES (?, ?, ?)", (key, value, self._now + keep_seconds)
+        )
+
+    def recall(self, key: str) -> bytes | None:
+        row = self._db.execute(
+            "SELECT value FROM memos WHERE key = ? AND expires_at > ?", (key, self._now)
+        ).fetchone()
+        return bytes(row[0]) if row else None
+
+    def open_incident(self, key: str, remind_seconds: float) -> bool:
+        changed = self._db.execute(
+            "INSERT INTO incidents VALUES (?, ?) ON CONFLICT DO UPDATE"
+            " SET remind_at = excluded.remind_at WHERE remind_at <= ?",
+            (key, self._now + remind_seconds, self._now),
+        )
+        return changed.rowcount == 1
+
+    def close_incident(self, key: str) -> bool:
+        return self._db.execute("DELETE FROM incidents WHERE key = ?", (key,)).rowcount == 1

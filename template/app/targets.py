@@ -1,0 +1,34 @@
+"""The fallback list: each provider that PROVIDERS names, with its price and its breaker."""
+
+from collections.abc import Callable
+
+from app.foundation.settings import Settings
+from app.providers.prices import UnknownPriceError
+from app.providers.registry import connect_providers, price_of
+from app.standards.availability.breaker import Breaker
+from app.standards.availability.relay import Target
+
+
+def price_problems(settings: Settings) -> list[tuple[str, str]]:
+    """A model whose price is unknown stops the start: its spending could not be limited."""
+    problems: list[tuple[str, str]] = []
+    for name in settings.providers:
+        try:
+            price_of(settings, name)
+        except UnknownPriceError as error:
+            problems.append((f"{name}_model", str(error)))
+    return problems
+
+
+def build_targets(
+    settings: Settings, on_breaker: Callable[[str, str, bool], None]
+) -> tuple[Target, ...]:
+    """Load the chosen providers, in fallback order. `on_breaker` hears name, model and is_open."""
+
+    def breaker(name: str, model: str) -> Breaker:
+        return Breaker(lambda is_open: on_breaker(name, model, is_open))
+
+    return tuple(
+        Target(found.provider, found.price, breaker(found.provider.name, found.provider.model))
+        for found in connect_providers(settings)
+    )

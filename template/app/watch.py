@@ -1,0 +1,97 @@
+"""Where visibility looks into the request path.
+
+The path reports here and knows nothing of logs, metrics, traces or alerts.
+"""
+
+from contextlib import AbstractContextManager
+
+from loguru import logger
+
+from app.foundation.settings import NANO_PER_USD
+from app.standards.visibility.alerts import Alerts, Kind
+from app.standards.visibility.metrics import Metrics
+from app.standards.visibility.request_log import RequestEnd
+from app.standards.visibility.telemetry import Telemetry
+from app.stores.base import CapWarning
+
+# What a request may end with that wakes someone up, and the alert it raises.
+_ALERTS: dict[str, Kind] = {
+    "providers_unavailable": "providers",
+    "time_budget_exceeded": "providers",
+    "store_unavailable": "store",
+    "internal_error": "internal_error",
+    "daily_cost_cap": "daily_cost_cap",
+}
+# Failures that only the operator can mend: the key is refused, or the account is empty.
+_KEY_TROUBLE = frozenset({"rejected_key", "quota"})
+
+
+class Watch:
+    """Hears of every attempt, every breaker and every request's end."""
+
+    def __init__(self, metrics: Metrics, alerts: Alerts, telemetry: Telemetry) -> None:
+        self._metrics = metrics
+        self._alerts = alerts
+        self._telemetry = telemetry
+        self._cut_off: set[str] = set()
+        self._key_trouble: set[str] = set()
+
+    def span(self, provider: str, model: str) -> AbstractContextManager[object]:
+        """A span of the trace around one attempt, in OpenTelemetry's gen_ai terms."""
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": provider,
+            "gen_ai.request.model": model,
+        }
+        return self._telemetry.span(f"chat {model}", **attributes)
+
+    def attempt(self, provider: str, model: str, outcome: str) -> None:
+        """One attempt has ended."""
+        self._metrics.attempt(provider, model, outcome)
+        if outcome in _KEY_TROUBLE:
+            self._key_trouble.add(provider)
+            self._alerts.report("provider_key", provider=provider)
+        elif outcome == "ok":
+            self._key_trouble.discard(provider)
+            if not self._key_trouble:
+                self._alerts.recovered("provider_key")
+            if not self._cut_off:
+                self._alerts.recovered("providers")
+
+    def fallback(self) -> None:
+        """Another target than the first has answered."""
+        self._metrics.fallback()
+
+    def breaker(self, provider: str, model: str, is_open: bool) -> None:
+        """A target is cut off, or back."""
+        self._metrics.breaker(provider, model, is_open)
+        if is_open:
+            self._cut_off.add(provider)
+            logger.error("provider cut off", provider=provider, model=model)
+            self._alerts.report("providers")
+        else:
+            self._cut_off.discard(provider)
+            logger.info("provider is back", provider=provider, model=model)
+
+    def cap_warning(self, warning: CapWarning) -> None:
+        """80 % of the day's money is spent; comes once a day over all processes."""
+        spent, limit = warning.settled_nano / NANO_PER_USD, warning.limit_nano / NANO_PER_USD
+        logger.warning("80 % of the daily cost cap is spent", spent_usd=spent, cap_usd=limit)
+        self._alerts.report("cost_warning", spent_usd=round(spent, 6), cap_usd=limit)
+
+    def request_ended(self, end: RequestEnd) -> None:
+        """A request has ended, however it ended."""
+        metrics, record = self._metrics, end.record
+        metrics.request(end.route, end.status, end.seconds)
+        if record.error_code is not None:
+            metrics.refusal(record.error_code)
+            if record.error_code in _ALERTS:
+                self._alerts.report(_ALERTS[record.error_code], request_id=record.request_id)
+        if record.error_code != "store_unavailable" and "store" in record.timings:
+            self._alerts.recovered("store")
+        if record.provider and record.model:
+            metrics.cost(record.provider, record.model, record.cost_nano)
+            metrics.tokens(record.provider, record.model, "input", record.input_tokens)
+            metrics.tokens(record.provider, record.model, "output", record.output_tokens)
+            metrics.tokens(record.provider, record.model, "cached", record.cached_tokens)
+            metrics.tokens(record.provider, record.model, "reasoning", record.reasoning_tokens)

@@ -1,0 +1,54 @@
+"""What the tests share: a fake provider, and the whole app running against it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.fake_provider import FakeProvider
+from tests.running import RunningApp, production, running_app
+
+StartApp = Callable[..., RunningApp]
+
+
+@pytest.fixture(scope="session")
+def shared_fake() -> Iterator[FakeProvider]:
+    """One fake provider for all tests; use `fake`."""
+    with FakeProvider() as fake:
+        yield fake
+
+
+@pytest.fixture
+def fake(shared_fake: FakeProvider) -> FakeProvider:
+    """The fake provider, with an empty ledger and on its best behaviour."""
+    shared_fake.reset()
+    return shared_fake
+
+
+@pytest.fixture(scope="session")
+def shared_app(
+    shared_fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningApp]:
+    """An app with the default limits that many tests can use; use `app`."""
+    folder = tmp_path_factory.mktemp("app")
+    with running_app(production(shared_fake, folder), folder) as app:
+        yield app
+
+
+@pytest.fixture
+def app(shared_app: RunningApp, fake: FakeProvider) -> RunningApp:
+    """A running app whose provider is `fake`."""
+    return shared_app
+
+
+@pytest.fixture
+def start_app(fake: FakeProvider, tmp_path: Path) -> Iterator[StartApp]:
+    """Start an app with changed settings: `start_app(workers=4, max_attempts=1)`."""
+    with ExitStack() as stack:
+
+        def start(workers: int = 1, **changes: object) -> RunningApp:
+            environment = production(fake, tmp_path, **changes)
+            return stack.enter_context(running_app(environment, tmp_path, workers))
+
+        yield start

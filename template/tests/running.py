@@ -1,0 +1,175 @@
+"""The whole app in processes of its own, as production starts it; for tests.
+
+    with running_app(environment) as app:
+        answer = app.client().chat.completions.create(...)
+        lines = app.log_lines()
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from openai import OpenAI
+
+from app.foundation.project import load_project
+from tests.fake_provider import FakeProvider
+
+ROOT = Path(__file__).parents[1]
+ADMIN_TOKEN = "admin-0123456789"
+CALLERS = {"alice": "alice-0123456789", "bob": "bob-0123456789"}
+PROVIDER_KEY = "sk-canary-0123456789"
+START_SECONDS = 30.0
+
+
+def production(fake: FakeProvider, folder: Path, **changes: object) -> dict[str, str]:
+    """A whole production environment on the fake provider; `changes` are settings by name."""
+    names = load_project().providers
+    urls = {
+        "openai": fake.openai_base_url,
+        "compatible": fake.openai_base_url,
+        "anthropic": fake.anthropic_base_url,
+        "gemini": fake.gemini_base_url,
+    }
+    environment: dict[str, object] = {
+        "APP_ENV": "production",
+        "ADMIN_TOKEN": ADMIN_TOKEN,
+        "APP_API_KEYS": ",".join(f"{name}:{key}" for name, key in CALLERS.items()),
+        "DATABASE_URL": f"sqlite:///{folder / 'app.db'}",
+        "REQUESTS_PER_MINUTE": 10_000,
+        "REQUESTS_PER_MINUTE_PER_IP": 10_000,
+        "PROVIDERS": ",".join(names),
+    }
+    for name in names:
+        environment[f"{name}_API_KEY"] = PROVIDER_KEY
+        environment[f"{name}_BASE_URL"] = urls[name]
+        environment[f"{name}_INPUT_USD_PER_MTOK"] = 1
+        environment[f"{name}_OUTPUT_USD_PER_MTOK"] = 2
+    environment.update(changes)
+    return {name.upper(): str(value) for name, value in environment.items()}
+
+
+class RunningApp:
+    """A started app: its address, its processes and what they have logged."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = log
+
+    def client(self, caller: str = "alice", **options: Any) -> OpenAI:
+        """The official client, which only knows another base URL. It does not retry."""
+        settings = {"max_retries": 0, "timeout": 30, **options}
+        return OpenAI(base_url=f"{self.url}/v1", api_key=CALLERS[caller], **settings)
+
+    def http(self, caller: str | None = "alice", **headers: str) -> httpx2.Client:
+        """A plain HTTP client; `caller` None sends no key."""
+        if caller is not None:
+            key = ADMIN_TOKEN if caller == "admin" else CALLERS[caller]
+            headers["Authorization"] = f"Bearer {key}"
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
+    def log(self) -> str:
+        """Everything that was written to standard error."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def log_lines(self, **fields: object) -> list[dict[str, Any]]:
+        """The structured lines whose fields have the given values."""
+        lines = []
+        for line in self.log().splitlines():
+            if line.startswith("{"):
+                entry = json.loads(line)
+                if all(entry.get(name) == value for name, value in fields.items()):
+                    lines.append(entry)
+        return lines
+
+    def request_line(self, request_id: str, timeout: float = 5.0) -> dict[str, Any]:
+        """The one line of a request; it is written after the response has left."""
+        deadline = time.monotonic() + timeout
+        while True:
+            lines = [x for x in self.log_lines(request_id=request_id) if "duration_ms" in x]
+            if lines or time.monotonic() > deadline:
+                assert len(lines) == 1, f"{len(lines)} lines for {request_id}:\n{self.log()}"
+                return lines[0]
+            time.sleep(0.02)
+
+    def stop(self, timeout: float = 20.0) -> int:
+        """Ask it to end (SIGTERM) and wait; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout)
+
+
+@contextmanager
+def running_app(
+    environment: dict[str, str], folder: Path, workers: int = 1
+) -> Iterator[RunningApp]:
+    """Start `serve` and wait until it answers; it is ended and gone afterwards."""
+    port = free_port()
+    log = folder / f"app-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from app.cli import serve; serve()"],
+            cwd=ROOT,
+            env={
+                **clean_environment(),
+                **environment,
+                "PORT": str(port),
+                "WEB_CONCURRENCY": str(workers),
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=os.name != "nt",
+        )
+    app = RunningApp(process, port, log)
+    try:
+        _wait_until_ready(app)
+        yield app
+    finally:
+        _kill(process)
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without a setting of the app in it."""
+    from app.foundation.settings import Settings
+
+    ours = {name.upper() for name in Settings.model_fields}
+    return {name: value for name, value in os.environ.items() if name.upper() not in ours}
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(app: RunningApp) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    with httpx2.Client(trust_env=False) as client:
+        while app.process.poll() is None and time.monotonic() < deadline:
+            try:
+                if client.get(f"{app.url}/healthz").status_code == 200:
+                    return
+            except httpx2.TransportError:
+                time.sleep(0.05)
+    raise AssertionError(f"the app did not start:\n{app.log()}")
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End the process and its workers, whatever state they are in."""
+    if os.name == "nt":
+        process.kill()
+    else:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+    process.wait(10)

@@ -1,0 +1,219 @@
+"""Timeouts, retries, fallback and the circuit breaker, seen from outside."""
+
+import itertools
+import time
+
+import openai
+import pytest
+from openai.types.chat import ChatCompletionMessageParam
+
+from app.foundation.project import load_project
+from tests.conftest import StartApp
+from tests.fake_provider import (
+    Behaviour,
+    Drip,
+    ErrorInside,
+    FakeProvider,
+    Garbage,
+    Hang,
+    Reply,
+    Reset,
+    Status,
+    Truncate,
+)
+from tests.running import RunningApp
+
+HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
+FIRST, *OTHERS = load_project().providers
+# With a single provider the demo stands in as the second target, in development.
+TWO = (
+    {"providers": f"{FIRST},{OTHERS[0]}"}
+    if OTHERS
+    else {"providers": f"{FIRST},demo", "app_env": "development", "log_format": "json"}
+)
+FAST = {"read_timeout_seconds": 1, "time_budget_seconds": 4, "connect_timeout_seconds": 1}
+
+
+def fail_first(fake: FakeProvider, behaviour: Behaviour) -> None:
+    """The first target behaves so; the others answer."""
+    model = load_project().models[FIRST]
+    fake.when(lambda call: call.model == model, behaviour)
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        Status(500),
+        Status(429),
+        Status(401),
+        Reset(),
+        Garbage(after_chunks=0),
+        ErrorInside(after_chunks=0),
+        Truncate(after_chunks=0),
+        Hang("connect"),
+        Hang("headers"),
+        Drip(0.3),
+    ],
+    ids=lambda b: f"{type(b).__name__}{getattr(b, 'code', getattr(b, 'where', ''))}",
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_the_second_target_answers(
+    start_app: StartApp, fake: FakeProvider, behaviour: Behaviour, stream: bool
+) -> None:
+    app = start_app(**TWO, **FAST, max_attempts=2)
+    fail_first(fake, behaviour)
+    started = time.monotonic()
+    with app.http() as http:
+        answer = http.post("/v1/chat/completions", json={"messages": HELLO, "stream": stream})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-fallback"] == "true"
+    assert answer.headers["x-provider"] != FIRST
+    assert '"error"' not in answer.text
+    assert time.monotonic() - started < 5
+
+
+def test_retries_back_off_and_stop(start_app: StartApp, fake: FakeProvider) -> None:
+    app = start_app(providers=FIRST, max_attempts=4)
+    fake.always(Status(500))
+    with pytest.raises(openai.APIStatusError) as caught:
+        app.client().chat.completions.create(model="auto", messages=HELLO)
+    assert caught.value.status_code == 503
+    assert caught.value.code == "providers_unavailable"
+    arrived = [call.arrived for call in fake.ledger.calls]
+    assert len(arrived) == 4
+    gaps = [later - earlier for earlier, later in itertools.pairwise(arrived)]
+    for number, gap in enumerate(gaps):
+        assert gap < 0.5 * 2**number + 0.3
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_what_cannot_succeed_gets_one_attempt(
+    start_app: StartApp, fake: FakeProvider, status: int
+) -> None:
+    app = start_app(providers=FIRST)
+    fake.always(Status(status))
+    with app.http() as http:
+        answer = http.post("/v1/chat/completions", json={"messages": HELLO})
+    assert len(fake.ledger.calls) == 1
+    assert answer.status_code == (400 if status in {400, 422} else 503)
+
+
+def test_retry_after_is_obeyed_when_it_fits(start_app: StartApp, fake: FakeProvider) -> None:
+    app = start_app(providers=FIRST)
+    fake.next(Status(429, retry_after=1), Reply("ok"))
+    app.client().chat.completions.create(model="auto", messages=HELLO)
+    first, second = (call.arrived for call in fake.ledger.calls)
+    assert 0.95 < second - first < 2
+
+
+def test_retry_after_that_does_not_fit_is_not_waited_for(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    app = start_app(**TWO)
+    fail_first(fake, Status(429, retry_after=3600))
+    started = time.monotonic()
+    answer = app.client().chat.completions.with_raw_response.create(model="auto", messages=HELLO)
+    assert answer.headers["x-fallback"] == "true"
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_the_time_budget_holds(start_app: StartApp, fake: FakeProvider, stream: bool) -> None:
+    app = start_app(
+        providers=FIRST,
+        time_budget_seconds=2,
+        connect_timeout_seconds=1,
+        pool_timeout_seconds=1,
+        read_timeout_seconds=30,
+    )
+    fake.always(Hang("connect"))
+    started = time.monotonic()
+    with app.http() as http:
+        answer = http.post("/v1/chat/completions", json={"messages": HELLO, "stream": stream})
+    assert answer.status_code == 504
+    assert answer.json()["error"]["code"] == "time_budget_exceeded"
+    assert time.monotonic() - started < 3
+
+
+def test_a_stream_that_falls_silent_ends_in_time(start_app: StartApp, fake: FakeProvider) -> None:
+    app = start_app(providers=FIRST, **FAST)
+    fake.next(Hang("chunk", after_chunks=2))
+    started = time.monotonic()
+    with app.http() as http:
+        answer = http.post("/v1/chat/completions", json={"messages": HELLO, "stream": True})
+    assert '"error"' in answer.text
+    assert answer.text.endswith("data: [DONE]\n\n")
+    assert time.monotonic() - started < 3
+
+
+def test_the_apology_speaks_the_callers_language(start_app: StartApp, fake: FakeProvider) -> None:
+    app = start_app(providers=FIRST, max_attempts=1)
+    fake.always(Status(500))
+    with app.http(**{"Accept-Language": "ko"}) as http:
+        answer = http.post("/v1/chat/completions", json={"messages": HELLO})
+    assert answer.status_code == 503
+    assert "죄송합니다" in answer.json()["error"]["message"]
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_the_breaker_spares_a_dead_target_and_closes_again(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    app = start_app(providers=FIRST, max_attempts=1)
+    fake.always(Status(500))
+    with app.http() as http:
+        for _ in range(5):
+            http.post("/v1/chat/completions", json={"messages": HELLO})
+        asked = len(fake.ledger.calls)
+        spared = http.post("/v1/chat/completions", json={"messages": HELLO})
+        assert (spared.status_code, len(fake.ledger.calls)) == (503, asked)
+        assert http.get("/readyz").status_code == 503
+        fake.reset()
+        wait = int(spared.headers["retry-after"])
+        assert wait <= 10
+        time.sleep(wait)
+        assert http.post("/v1/chat/completions", json={"messages": HELLO}).status_code == 200
+        assert http.get("/readyz").status_code == 200
+
+
+def test_no_callers_mistake_opens_the_breaker(start_app: StartApp, fake: FakeProvider) -> None:
+    app = start_app(providers=FIRST)
+    fake.always(Status(400))
+    with app.http() as http:
+        for _ in range(8):
+            http.post("/v1/chat/completions", json={"messages": HELLO})
+        fake.reset()
+        assert http.post("/v1/chat/completions", json={"messages": HELLO}).status_code == 200
+
+
+def test_a_provider_that_is_away_comes_back(start_app: StartApp, fake: FakeProvider) -> None:
+    app = start_app(providers=FIRST, max_attempts=1)
+    fake.refuse_connections()
+    try:
+        with app.http() as http:
+            answer = http.post("/v1/chat/completions", json={"messages": HELLO})
+        assert answer.status_code == 503
+    finally:
+        fake.accept_connections()
+    app.client().chat.completions.create(model="auto", messages=HELLO)
+
+
+def test_a_running_stream_finishes_when_the_app_is_stopped(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    app: RunningApp = start_app(workers=2)
+    fake.next(Reply(chunks=20, delay_between=0.1))
+    with (
+        app.http() as http,
+        http.stream(
+            "POST", "/v1/chat/completions", json={"messages": HELLO, "stream": True}
+        ) as response,
+    ):
+        lines = response.iter_lines()
+        next(lines)
+        started = time.monotonic()
+        app.process.terminate()
+        rest = "".join(lines)
+    assert rest.endswith("data: [DONE]")
+    assert app.process.wait(15) == 0
+    assert time.monotonic() - started < 12
