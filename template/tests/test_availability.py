@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Iterator
 
 import openai
 import pytest
@@ -21,7 +22,7 @@ from tests.fake_provider import (
     Status,
     Truncate,
 )
-from tests.running import RunningApp
+from tests.running import RunningApp, production, running_app
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 FIRST, *OTHERS = load_project().providers
@@ -31,7 +32,40 @@ TWO = (
     if OTHERS
     else {"providers": f"{FIRST},demo", "app_env": "development", "log_format": "json"}
 )
-FAST = {"read_timeout_seconds": 1, "time_budget_seconds": 4, "connect_timeout_seconds": 1}
+FAST = {"read_timeout_seconds": 1, "time_budget_seconds": 4}
+
+
+@pytest.fixture(scope="module")
+def two_targets(
+    shared_fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningApp]:
+    """An app with a second target and little patience."""
+    folder = tmp_path_factory.mktemp("two")
+    environment = production(shared_fake, folder, **TWO, **FAST, max_attempts=2)
+    with running_app(environment, folder) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def one_target(
+    shared_fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningApp]:
+    """An app with a single target."""
+    folder = tmp_path_factory.mktemp("one")
+    environment = production(shared_fake, folder, **FAST, providers=FIRST)
+    with running_app(environment, folder) as app:
+        yield app
+
+
+@pytest.fixture(autouse=True)
+def closed_breakers(request: pytest.FixtureRequest, fake: FakeProvider) -> Iterator[None]:
+    """After each test one good answer, so that no failure counts in the next test."""
+    yield
+    fake.reset()
+    for name in ("two_targets", "one_target"):
+        if name in request.fixturenames:
+            app: RunningApp = request.getfixturevalue(name)
+            app.client().chat.completions.create(model="auto", messages=HELLO)
 
 
 def fail_first(fake: FakeProvider, behaviour: Behaviour) -> None:
@@ -58,9 +92,9 @@ def fail_first(fake: FakeProvider, behaviour: Behaviour) -> None:
 )
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 def test_the_second_target_answers(
-    start_app: StartApp, fake: FakeProvider, behaviour: Behaviour, stream: bool
+    two_targets: RunningApp, fake: FakeProvider, behaviour: Behaviour, stream: bool
 ) -> None:
-    app = start_app(**TWO, **FAST, max_attempts=2)
+    app = two_targets
     fail_first(fake, behaviour)
     started = time.monotonic()
     with app.http() as http:
@@ -88,9 +122,9 @@ def test_retries_back_off_and_stop(start_app: StartApp, fake: FakeProvider) -> N
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_what_cannot_succeed_gets_one_attempt(
-    start_app: StartApp, fake: FakeProvider, status: int
+    one_target: RunningApp, fake: FakeProvider, status: int
 ) -> None:
-    app = start_app(providers=FIRST)
+    app = one_target
     fake.always(Status(status))
     with app.http() as http:
         answer = http.post("/v1/chat/completions", json={"messages": HELLO})
@@ -98,8 +132,8 @@ def test_what_cannot_succeed_gets_one_attempt(
     assert answer.status_code == (400 if status in {400, 422} else 503)
 
 
-def test_retry_after_is_obeyed_when_it_fits(start_app: StartApp, fake: FakeProvider) -> None:
-    app = start_app(providers=FIRST)
+def test_retry_after_is_obeyed_when_it_fits(one_target: RunningApp, fake: FakeProvider) -> None:
+    app = one_target
     fake.next(Status(429, retry_after=1), Reply("ok"))
     app.client().chat.completions.create(model="auto", messages=HELLO)
     first, second = (call.arrived for call in fake.ledger.calls)
@@ -107,9 +141,9 @@ def test_retry_after_is_obeyed_when_it_fits(start_app: StartApp, fake: FakeProvi
 
 
 def test_retry_after_that_does_not_fit_is_not_waited_for(
-    start_app: StartApp, fake: FakeProvider
+    two_targets: RunningApp, fake: FakeProvider
 ) -> None:
-    app = start_app(**TWO)
+    app = two_targets
     fail_first(fake, Status(429, retry_after=3600))
     started = time.monotonic()
     answer = app.client().chat.completions.with_raw_response.create(model="auto", messages=HELLO)
@@ -122,8 +156,6 @@ def test_the_time_budget_holds(start_app: StartApp, fake: FakeProvider, stream: 
     app = start_app(
         providers=FIRST,
         time_budget_seconds=2,
-        connect_timeout_seconds=1,
-        pool_timeout_seconds=1,
         read_timeout_seconds=30,
     )
     fake.always(Hang("connect"))
@@ -135,8 +167,8 @@ def test_the_time_budget_holds(start_app: StartApp, fake: FakeProvider, stream: 
     assert time.monotonic() - started < 3
 
 
-def test_a_stream_that_falls_silent_ends_in_time(start_app: StartApp, fake: FakeProvider) -> None:
-    app = start_app(providers=FIRST, **FAST)
+def test_a_stream_that_falls_silent_ends_in_time(one_target: RunningApp, fake: FakeProvider) -> None:
+    app = one_target
     fake.next(Hang("chunk", after_chunks=2))
     started = time.monotonic()
     with app.http() as http:
@@ -146,8 +178,8 @@ def test_a_stream_that_falls_silent_ends_in_time(start_app: StartApp, fake: Fake
     assert time.monotonic() - started < 3
 
 
-def test_the_apology_speaks_the_callers_language(start_app: StartApp, fake: FakeProvider) -> None:
-    app = start_app(providers=FIRST, max_attempts=1)
+def test_the_apology_speaks_the_callers_language(one_target: RunningApp, fake: FakeProvider) -> None:
+    app = one_target
     fake.always(Status(500))
     with app.http(**{"Accept-Language": "ko"}) as http:
         answer = http.post("/v1/chat/completions", json={"messages": HELLO})
@@ -176,8 +208,8 @@ def test_the_breaker_spares_a_dead_target_and_closes_again(
         assert http.get("/readyz").status_code == 200
 
 
-def test_no_callers_mistake_opens_the_breaker(start_app: StartApp, fake: FakeProvider) -> None:
-    app = start_app(providers=FIRST)
+def test_no_callers_mistake_opens_the_breaker(one_target: RunningApp, fake: FakeProvider) -> None:
+    app = one_target
     fake.always(Status(400))
     with app.http() as http:
         for _ in range(8):
@@ -186,8 +218,8 @@ def test_no_callers_mistake_opens_the_breaker(start_app: StartApp, fake: FakePro
         assert http.post("/v1/chat/completions", json={"messages": HELLO}).status_code == 200
 
 
-def test_a_provider_that_is_away_comes_back(start_app: StartApp, fake: FakeProvider) -> None:
-    app = start_app(providers=FIRST, max_attempts=1)
+def test_a_provider_that_is_away_comes_back(one_target: RunningApp, fake: FakeProvider) -> None:
+    app = one_target
     fake.refuse_connections()
     try:
         with app.http() as http:

@@ -135,21 +135,20 @@ class _EventReader(Reader):
                 text = clean(event["content_block"].get("text", ""))
                 return Piece(text) if text else None
             case "message_start":
-                return Piece(usage=self._add(event["message"].get("usage")))
+                self._add(event["message"].get("usage"))
             case "message_delta":
-                reason = event["delta"]["stop_reason"]
-                usage = self._add(event.get("usage"))
-                return Piece(finish_reason=reason and _finish_reason(reason), usage=usage)
+                self._add(event.get("usage"))
+                if reason := event["delta"]["stop_reason"]:
+                    return Piece(finish_reason=_finish_reason(reason), usage=self.usage)
             case "message_stop":
                 self.ended = self.complete = True
         return None  # pings, the ends of blocks, and what later versions of the API may add
 
-    def _add(self, stated: Any) -> Usage | None:
+    def _add(self, stated: Any) -> None:
         # The counts are cumulative, and an event states only some of them.
         if isinstance(stated, dict):
             self._stated |= {name: value for name, value in stated.items() if value is not None}
         self.usage = _usage(self._stated)
-        return self.usage
 
 
 def _finish_reason(reason: Any) -> FinishReason:

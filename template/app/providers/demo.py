@@ -5,7 +5,16 @@ import json
 import re
 from collections.abc import AsyncGenerator
 
-from app.providers.base import Answer, Connection, FinishReason, Piece, Prompt, Provider, Usage
+from app.providers.base import (
+    Answer,
+    Connection,
+    FinishReason,
+    Piece,
+    Prompt,
+    Provider,
+    ProviderError,
+    Usage,
+)
 from app.providers.demo_schema import example
 
 SECONDS_PER_WORD = 0.02
@@ -75,7 +84,10 @@ def _text(prompt: Prompt) -> str:
     wanted = prompt.response_format
     if wanted is None:
         return " ".join((hello, quote.format(said), advice) if said else (hello, advice))
-    document = {"answer": hello} if wanted.schema is None else example(wanted.schema)
+    try:
+        document = {"answer": hello} if wanted.schema is None else example(wanted.schema)
+    except ValueError:
+        raise ProviderError("invalid", Demo.name) from None
     return json.dumps(document, ensure_ascii=False)
 
 

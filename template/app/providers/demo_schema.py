@@ -123,9 +123,21 @@ def _kind(schema: dict[str, Any]) -> str:
 
 
 def _number(schema: dict[str, Any], nth: int) -> float:
-    """The `nth` number that the bounds allow, from the one nearest to 0 on."""
+    """The `nth` multiple of the step that the bounds allow, or else the middle between them."""
     step = schema.get("multipleOf", 1)
-    low = max(
-        schema.get("minimum", -math.inf),
-        math.floor(schema.get("exclusiveMinimum", -math.inf) ...
-    )
+    low, above = schema.get("minimum", -math.inf), schema.get("exclusiveMinimum", -math.inf)
+    high, below = schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf)
+    multiple = nth
+    if low > -math.inf:
+        multiple = max(multiple, math.ceil(low / step) + nth)
+    if above > -math.inf:
+        multiple = max(multiple, math.floor(above / step) + 1 + nth)
+    if high < math.inf:
+        multiple = min(multiple, math.floor(high / step))
+    if below < math.inf:
+        multiple = min(multiple, math.ceil(below / step) - 1)
+    number: float = round(multiple * step, 9)
+    if low <= number and above < number:
+        return number
+    middle: float = (max(low, above) + min(high, below)) / 2
+    return middle

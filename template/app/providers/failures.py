@@ -116,9 +116,7 @@ def error_inside(provider: str, data: Any, usage: Usage | None = None) -> Provid
         status = int(error.get("code"))  # type: ignore[arg-type]
         if 400 <= status < 600 and kind not in ("quota", "rejected_key"):
             kind = _KIND_OF_STATUS.get(status, "overloaded" if status >= 500 else "invalid")
-    return ProviderError(
-        kind or "garbage", provider, retry_after=_retry_delay(error), usage=usage
-    )
+    return ProviderError(kind or "garbage", provider, retry_after=_retry_delay(error), usage=usage)
 
 
 def _error_object(data: Any) -> dict[str, Any] | None:

@@ -13,7 +13,6 @@ from app.providers.base import (
     Piece,
     Prompt,
     Provider,
-    ProviderError,
     Usage,
 )
 from app.providers.failures import not_transported, refused
@@ -134,7 +133,8 @@ class _ChunkReader(Reader):
         elif usage is None:
             raise ValueError("neither an answer nor a reason for its absence")
         self.complete = self.complete or finish is not None
-        return Piece(text, finish, usage)
+        # Every chunk counts along; only what is final leaves.
+        return Piece(text, finish, usage if self.complete else None)
 
 
 def _finish_reason(reason: Any) -> FinishReason | None:

@@ -130,7 +130,8 @@ class _ChunkReader(Reader):
             finish = "content_filter" if self._refused else _finish_reason(finish)
             self._finished = True
             self.complete = not self._needs_end_marker
-        return Piece(text, finish, usage) if text or finish or usage else None
+        # Some servers count along in every chunk; only what is final leaves.
+        return Piece(text, finish, usage if finish else None) if text or finish else None
 
     def end(self) -> None:
         self.ended = True

@@ -130,13 +130,16 @@ def _periods(model: "ModelInfo") -> tuple[Period, ...]:
 
     if isinstance(model.prices, ModelPrice):
         return (Period(_tiers(model.prices)),)
+    now = datetime.now(UTC)
     periods = []
     for item in reversed(model.prices):
         rule = item.constraint
         periods.append(Period(_tiers(item.prices), rule.active if rule else None))
-        if rule is None or (isinstance(rule, StartDateConstraint) and rule.active(datetime.now(UTC))):
-            return tuple(periods)  # what is older has been replaced for good
-    return (*periods, Period(_tiers(model.prices[0].prices)))
+        if rule is None or (isinstance(rule, StartDateConstraint) and rule.active(now)):
+            break  # what is older has been replaced for good
+    else:
+        periods.append(Period(_tiers(model.prices[0].prices)))
+    return tuple(periods)
 
 
 def _tiers(prices: "ModelPrice") -> tuple[Rates, ...]:

@@ -199,5 +199,9 @@ class FakeProvider(Script):
         self._reserved = socket.socket(proto=socket.IPPROTO_TCP)
         if os.name == "posix":
             self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._reserved.bind((self.host, self.port))
+        try:
+            self._reserved.bind((self.host, self.port))
+        except OSError:
+            self._reserved.close()
+            raise
         self.port = self._reserved.getsockname()[1]

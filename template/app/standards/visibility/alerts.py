@@ -26,10 +26,8 @@ Kind = Literal[
 ]
 REMIND_SECONDS = 3600.0
 MAX_REQUEST_IDS = 10
-# How soon a process asks the store again about an incident that it knows to be reported.
-RECHECK_SECONDS = 10.0
-# How long a kind must stay away to be over: four times as long each time that it comes back.
-QUIET_SECONDS = 2.0
+# How many times the gathering takes where the incident is known to be reported.
+RECHECK_AFTER = 10
 MAX_QUIET_SECONDS = 900.0
 _FACT = re.compile(r"[\w.:-]{1,64}")
 
@@ -47,6 +45,7 @@ class _Incident:
     """What this process knows of one kind; instants are of the monotonic clock."""
 
     kind: Kind
+    quiet: float
     count: int = 0
     since: datetime | None = None
     request_ids: list[str] = field(default_factory=list)
@@ -57,7 +56,6 @@ class _Incident:
     known_reported: bool = False
     reported_without_store: float | None = None
     last_recovery: float | None = None
-    quiet: float = QUIET_SECONDS
     gathering: bool = False
     closing: bool = False
 
@@ -70,7 +68,8 @@ class _Incident:
 class Alerts:
     """Reports trouble to ALERT_URLS, and to the log whether there are any or not.
 
-    `gather_seconds` is how long a burst is collected into one notification.
+    A burst is collected for `gather_seconds` into one notification. A kind that has stayed away
+    for `quiet_seconds` is over; for four times as long, each time that it comes back.
     """
 
     def __init__(
@@ -81,6 +80,7 @@ class Alerts:
         redactor: Redactor,
         *,
         gather_seconds: float = 1.0,
+        quiet_seconds: float = 2.0,
     ) -> None:
         self._project = project
         self._store = store
@@ -88,6 +88,7 @@ class Alerts:
         self._timezone = settings.timezone
         self._text = load_messages(project.language).text
         self._gather_seconds = gather_seconds
+        self._quiet_seconds = quiet_seconds
         self._targets = load_targets(settings)
         self._incidents: dict[Kind, _Incident] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,7 +99,7 @@ class Alerts:
 
         `facts` are names and numbers; anything else is left out.
         """
-        incident, now = self._incidents.setdefault(kind, _Incident(kind)), time.monotonic()
+        incident, now = self._incident(kind), time.monotonic()
         if now - incident.last_report > REMIND_SECONDS:
             incident.forget()
         incident.count += 1
@@ -113,7 +114,7 @@ class Alerts:
 
     def recovered(self, kind: Kind) -> None:
         """`kind` works again. Costs next to nothing while none is open: call it on success."""
-        incident = self._incidents.setdefault(kind, _Incident(kind))
+        incident = self._incident(kind)
         if incident.maybe_open and not incident.closing:
             incident.closing = self._start(self._close_when_quiet(incident))
 
@@ -128,6 +129,9 @@ class Alerts:
             logger.warning("alerts were still on their way when the app stopped")
         for target in self._targets:
             target.stop()
+
+    def _incident(self, kind: Kind) -> _Incident:
+        return self._incidents.setdefault(kind, _Incident(kind, self._quiet_seconds))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> bool:
         try:
@@ -149,7 +153,10 @@ class Alerts:
 
     async def _gather(self, incident: _Incident) -> None:
         try:
-            await self._pause(RECHECK_SECONDS if incident.known_reported else self._gather_seconds)
+            for _ in range(RECHECK_AFTER):
+                await self._pause(self._gather_seconds)
+                if not incident.known_reported:
+                    break
             if incident.count and await self._is_ours_to_report(incident):
                 self._notify(incident, recovery=False)
                 incident.request_ids = []
@@ -184,7 +191,8 @@ class Alerts:
                 self._notify(incident, recovery=True)
                 now, before = time.monotonic(), incident.last_recovery
                 again = before is not None and now - before < REMIND_SECONDS
-                incident.quiet = min(incident.quiet * 4, MAX_QUIET_SECONDS) if again else QUIET_SECONDS
+                longer = min(incident.quiet * 4, MAX_QUIET_SECONDS)
+                incident.quiet = longer if again else self._quiet_seconds
                 incident.last_recovery = now
             if incident.count == reports:
                 incident.forget()

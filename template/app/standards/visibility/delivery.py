@@ -4,12 +4,12 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from loguru import logger
 
 from app.foundation.settings import Settings
+from app.standards.visibility.threads import in_thread
 
 # One attempt, all of it: a server that answers a byte at a time gains nothing.
 ATTEMPT_SECONDS = 10.0
@@ -84,27 +84,11 @@ class Target:
     async def _attempt(self, title: str, body: str) -> bool:
         if self._thread is not None and self._thread.is_alive():
             return False  # the attempt before still hangs: threads must not pile up
-        loop = asyncio.get_running_loop()
-        delivered: asyncio.Future[bool] = loop.create_future()
-
-        def note(success: bool) -> None:
-            if not delivered.done():
-                delivered.set_result(success)
-
-        def run() -> None:
-            success = False
-            with suppress(Exception):
-                success = bool(self._notify(title=title, body=body))
-            with suppress(RuntimeError):  # the loop may have ended
-                loop.call_soon_threadsafe(note, success)
-
-        # Not one of the loop's own threads: the app would wait for those when it stops.
-        self._thread = threading.Thread(target=run, daemon=True, name="alert")
-        self._thread.start()
+        self._thread, delivered = in_thread("alert", lambda: self._notify(title=title, body=body))
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
-                return await delivered
-        except TimeoutError:
+                return bool(await delivered)
+        except Exception:  # too late, or whatever a plugin of apprise raises
             return False
 
     def _failed(self) -> None:

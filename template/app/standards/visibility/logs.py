@@ -19,12 +19,11 @@ from loguru import logger
 from opentelemetry.trace import get_current_span
 
 from app.foundation.settings import Settings
-from app.standards.visibility.redaction import Redactor
+from app.standards.visibility.redaction import MAX_TEXT, Redactor
 
 if TYPE_CHECKING:
     from loguru import Message, Record
 
-MAX_TEXT = 16_000
 _LEVELS = {50: "CRITICAL", 40: "ERROR", 30: "WARNING", 20: "INFO"}
 _COLOURS = {"DEBUG": 36, "INFO": 32, "WARNING": 33, "ERROR": 31, "CRITICAL": 35}
 # Other libraries write whole requests, prompts included, below WARNING.
@@ -61,7 +60,7 @@ def _cleaner(redactor: Redactor) -> Callable[["Record"], None]:
     """Clean every record before any sink sees it, also a sink that the user adds."""
 
     def clean(record: "Record") -> None:
-        record["message"] = redactor.text(record["message"][:MAX_TEXT])
+        record["message"] = redactor.text(record["message"])[:MAX_TEXT]
         extra = record["extra"]
         for name, value in extra.items():
             extra[name] = redactor.data(value)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote, unquote, urlsplit
 
 HIDDEN = "[redacted]"
+MAX_TEXT = 16_000
 _SHORTEST = 6
 _DEEPEST = 8
 
@@ -17,7 +18,7 @@ _PATTERNS = (
     r"AIza[\w-]{30,}",  # Google
     r"AQ\.[\w-]{30,}",
     r"AKIA[A-Z0-9]{16}",  # AWS
-    r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+",  # a JSON web token
+    r"eyJ(?<![\w-]eyJ)[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+",  # a JSON web token
     r"Bearer\s+[\w.~+/=*-]{8,}",
     r"bearer\s+[\w.~+/=*-]{8,}",
     r"Basic\s+[\w+/=]{8,}",
@@ -25,7 +26,7 @@ _PATTERNS = (
     rf"\?{_PARAMETER}",
     rf"&{_PARAMETER}",
     # pydantic quotes what it refuses, which may be what somebody wrote to the model.
-    r"input_value=.*?(?=, input_type=)",
+    r"input_value=.{,500}?(?=, input_type=)",
 )
 
 
@@ -44,7 +45,7 @@ class Redactor:
     def data(self, value: object, depth: int = 0) -> object:
         """`value` as JSON without secrets; an object that JSON does not know becomes its type."""
         if isinstance(value, str):
-            return self.text(value)
+            return self.text(value)[:MAX_TEXT]
         if value is None or isinstance(value, bool | int):
             return value
         if isinstance(value, float):

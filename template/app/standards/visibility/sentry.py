@@ -27,9 +27,7 @@ def start(dsn: str, environment: str, redactor: Redactor) -> Callable[[], object
         # The integrations read requests, arguments and logs on their own.
         default_integrations=False,
         auto_enabling_integrations=False,
-        send_default_pii=False,
-        include_local_variables=False,
-        max_request_body_size="never",
+        data_collection={"user_info": False, "http_bodies": [], "stack_frame_variables": False},
         max_breadcrumbs=0,
         shutdown_timeout=2,
     )

@@ -1,7 +1,6 @@
 """Error reports to Sentry and traces to OpenTelemetry, each only where its setting is given."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +18,7 @@ from opentelemetry.trace import (
 
 from app.foundation.settings import Settings
 from app.standards.visibility.redaction import Redactor
+from app.standards.visibility.threads import in_thread
 
 UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -72,17 +72,10 @@ class Telemetry:
 
     async def close(self, seconds: float) -> None:
         """Send what waits, for at most `seconds`."""
-        loop, done = asyncio.get_running_loop(), asyncio.Event()
-
-        def run() -> None:
-            for close in self._closers:
-                close()
-            loop.call_soon_threadsafe(done.set)
-
-        threading.Thread(target=run, daemon=True, name="telemetry").start()
+        _, done = in_thread("telemetry", lambda: [close() for close in self._closers])
         try:
             async with asyncio.timeout(seconds):
-                await done.wait()
+                await done
         except TimeoutError:
             logger.warning("telemetry was still on its way when the app stopped")
 

@@ -1,0 +1,333 @@
+"""Alerts, through apprise, to a webhook that listens: once per incident, whatever happens."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydantic import SecretStr
+
+from app.foundation.project import Project
+from app.foundation.settings import Settings
+from app.standards.visibility import alerts as alerts_module
+from app.standards.visibility import delivery
+from app.standards.visibility.alerts import Alerts
+from app.standards.visibility.delivery import alert_url_problems
+from app.standards.visibility.logs import configure_logs
+from app.stores.sqlite import SqliteStore
+
+TOKEN = "canaryToken0123456789"
+
+
+class Webhook:
+    """Listens on a socket, keeps what it is sent, and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.received: list[dict[str, str]] = []
+        self.statuses: list[int] = []
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.received.append(json.loads(body))
+                self.send_response(hook.statuses.pop(0) if hook.statuses else 200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"json://127.0.0.1:{self.server.server_port}/{TOKEN}"
+        threading.Thread(target=self.server.serve_forever, args=[0.02], daemon=True).start()
+
+    @property
+    def titles(self) -> list[str]:
+        return [message["title"] for message in self.received]
+
+    async def has(self, count: int) -> list[dict[str, str]]:
+        """What was received, which must become `count` messages and stay so."""
+        for _ in range(300):
+            if len(self.received) >= count:
+                break
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert len(self.received) == count, self.received
+        return self.received
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    hook = Webhook()
+    yield hook
+    hook.server.shutdown()
+    hook.server.server_close()
+
+
+class Makes:
+    """Makes what the tests need, and closes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = 1_800_000_000.0
+        self.open: list[Alerts | SqliteStore] = []
+
+    def project(self, language: str = "en") -> Project:
+        answers: dict[str, Any] = {
+            "name": "Shop help",
+            "slug": "shop-help",
+            "about": "",
+            "language": language,
+            "providers": ["openai"],
+            "models": {},
+            "store": "sqlite",
+            "deploy": "docker",
+            "web_page": False,
+            "daily_cost_cap_usd": 10,
+            "on_call": {"name": "Kim", "contact": "+82-10-1234-5678"},
+        }
+        return Project.model_validate(answers)
+
+    def store(self, name: str = "app.db") -> SqliteStore:
+        made = SqliteStore(
+            f"sqlite:///{self.folder / name}",
+            timeout=1,
+            timezone=ZoneInfo("UTC"),
+            clock=lambda: self.now,
+        )
+        self.open.append(made)
+        return made
+
+    def alerts(self, *urls: str, store: SqliteStore | None = None, language: str = "en") -> Alerts:
+        settings = Settings.model_construct(
+            app_env="production",
+            alert_urls=tuple(SecretStr(url) for url in urls),
+            openai_api_key=SecretStr("canary-provider-key"),
+        )
+        made = Alerts(
+            settings,
+            self.project(language),
+            store or self.store(),
+            configure_logs(settings),
+            gather_seconds=0.1,
+            quiet_seconds=0.2,
+        )
+        self.open.append(made)
+        return made
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Makes]:
+    makes = Makes(tmp_path)
+    yield makes
+    for made in reversed(makes.open):
+        await (made.close(1) if isinstance(made, Alerts) else made.close())
+
+
+async def test_a_burst_is_one_alert_and_its_end_another(
+    make: Makes, webhook: Webhook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alerts = make.alerts(webhook.url)
+    for number in range(50):
+        alerts.report("providers", request_id=f"id-{number}", provider="openai")
+    (first,) = await webhook.has(1)
+    assert first["title"] == "[Shop help] The model providers do not answer"
+    assert "Reports so far: 50" in first["message"]
+    assert (
+        "Request ids: id-0, id-1, id-2, id-3, id-4, id-5, id-6, id-7, id-8, id-9\n"
+        in (first["message"])
+    )
+    assert "provider: openai" in first["message"]
+    assert "On call: Kim, +82-10-1234-5678" in first["message"]
+    alerts.report("store")
+    second = (await webhook.has(2))[1]
+    assert second["title"] == "[Shop help] The store is unavailable, requests are refused"
+    alerts.report("providers", request_id="more")
+    for _ in range(10):
+        alerts.recovered("providers")
+    third = (await webhook.has(3))[2]
+    assert third["title"] == "[Shop help] Recovered: The model providers do not answer"
+    assert "Reports so far: 51" in third["message"]
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["alert"], line["level"]) for line in lines] == [
+        ("providers", "ERROR"),
+        ("store", "ERROR"),
+        ("providers", "WARNING"),
+    ]
+
+
+async def test_several_processes_speak_once(make: Makes, webhook: Webhook) -> None:
+    processes = [make.alerts(webhook.url) for _ in range(3)]
+    for process in processes:
+        process.report("providers", request_id="x")
+    await webhook.has(1)
+    for process in processes:
+        process.recovered("providers")
+    await webhook.has(2)
+    processes[1].report("providers")
+    await webhook.has(3)
+
+
+async def test_an_incident_outlives_its_process(make: Makes, webhook: Webhook) -> None:
+    await make.store().open_incident("providers", 3600)
+    alerts = make.alerts(webhook.url)
+    alerts.recovered("providers")
+    alerts.recovered("store")
+    (message,) = await webhook.has(1)
+    assert message["title"].startswith("[Shop help] Recovered: The model providers")
+
+
+async def test_what_goes_on_is_repeated_after_an_hour(
+    make: Makes, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts_module, "RECHECK_AFTER", 1)
+    alerts = make.alerts(webhook.url)
+    for later in (0, 3000, 3700):
+        make.now = 1_800_000_000.0 + later
+        alerts.report("providers", request_id=f"after-{later}")
+        await asyncio.sleep(0.3)
+    messages = await webhook.has(2)
+    assert "Request ids: after-3000, after-3700" in messages[1]["message"]
+    assert "Reports so far: 3" in messages[1]["message"]
+
+
+async def test_trouble_that_comes_and_goes_does_not_flood(make: Makes, webhook: Webhook) -> None:
+    alerts = make.alerts(webhook.url)
+    end = time.monotonic() + 1.6
+    while time.monotonic() < end:
+        alerts.report("providers")
+        await asyncio.sleep(0.25)
+        alerts.recovered("providers")
+        await asyncio.sleep(0.05)
+    # Two ends that came too early; the third trouble is still believed to go on.
+    recovered = [title for title in webhook.titles if "Recovered" in title]
+    assert len(recovered) == 2
+    assert len(webhook.titles) == 5
+
+
+async def test_without_a_store_each_process_speaks_for_itself(
+    make: Makes, webhook: Webhook
+) -> None:
+    (make.folder / "broken.db").mkdir()
+    alerts = make.alerts(webhook.url, store=make.store("broken.db"))
+    for _ in range(3):
+        alerts.report("store")
+        await asyncio.sleep(0.15)
+    await webhook.has(1)
+    (make.folder / "broken.db").rmdir()
+    alerts.recovered("store")
+    assert "Recovered" in (await webhook.has(2))[1]["title"]
+
+
+async def test_a_failing_webhook_is_tried_three_times_and_logged_once(
+    make: Makes,
+    webhook: Webhook,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery, "PAUSES_SECONDS", (0.05, 0.1))
+    webhook.statuses = [500] * 6
+    alerts = make.alerts(webhook.url)
+    alerts.report("providers")
+    await webhook.has(3)
+    alerts.report("store")
+    await webhook.has(6)
+    written = capsys.readouterr().err
+    assert written.count("an alert could not be delivered") == 1
+    assert TOKEN not in written
+    assert "127.0.0.1" not in written
+    alerts.report("provider_key")
+    await webhook.has(7)
+
+
+@pytest.mark.parametrize("drips", [False, True])
+async def test_a_hanging_webhook_delays_nobody(
+    make: Makes, monkeypatch: pytest.MonkeyPatch, drips: bool
+) -> None:
+    monkeypatch.setattr(delivery, "ATTEMPT_SECONDS", 0.2)
+    monkeypatch.setattr(delivery, "PAUSES_SECONDS", (0.01, 0.01))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(3)
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                for _ in range(20):
+                    time.sleep(0.1)
+                    connection.sendall(b"H" if drips else b"")
+
+        threading.Thread(target=answer, daemon=True).start()
+        alerts = make.alerts(f"json://127.0.0.1:{server.getsockname()[1]}/")
+        started = time.monotonic()
+        alerts.report("providers")
+        assert time.monotonic() - started < 0.05
+        await asyncio.sleep(0.15)
+        before = threading.active_count()
+        for _ in range(3):
+            alerts.report("store")
+            await asyncio.sleep(0.02)
+        await alerts.close(2)
+        assert time.monotonic() - started < 1.5
+        assert threading.active_count() <= before
+
+
+async def test_close_sends_what_was_just_reported(make: Makes, webhook: Webhook) -> None:
+    alerts = make.alerts(webhook.url)
+    alerts.report("internal_error", request_id="last")
+    await alerts.close(2)
+    assert webhook.titles == ["[Shop help] Requests fail with an internal error"]
+
+
+async def test_an_alert_holds_nothing_but_names_and_numbers(make: Makes, webhook: Webhook) -> None:
+    alerts = make.alerts(webhook.url)
+    alerts.report(
+        "cost_warning",
+        request_id="canary-provider-key",
+        spent_usd=8.02,
+        key="canary-provider-key",
+        text="what a person wrote",
+    )
+    (message,) = await webhook.has(1)
+    assert "spent_usd: 8.02" in message["message"]
+    assert "canary" not in str(message)
+    assert "person" not in str(message)
+
+
+async def test_alerts_speak_the_apps_language(make: Makes, webhook: Webhook) -> None:
+    make.alerts(webhook.url, language="ko").report("providers")
+    (message,) = await webhook.has(1)
+    assert message["title"] == "[Shop help] 모델 제공사가 응답하지 않습니다"
+    assert "담당자: Kim" in message["message"]
+
+
+async def test_without_urls_the_log_is_told(
+    make: Makes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alerts = make.alerts()
+    alerts.report("providers", request_id="r1")
+    await asyncio.sleep(0.3)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["message"], line["alert"], line["request_ids"]) == ("alert", "providers", ["r1"])
+
+
+def test_a_report_outside_the_loop_is_no_error(tmp_path: Path) -> None:
+    alerts = Makes(tmp_path).alerts()
+    alerts.report("providers")
+    alerts.recovered("providers")
+
+
+def test_wrong_urls_are_counted_and_not_repeated() -> None:
+    urls = (f"json://127.0.0.1/{TOKEN}", f"nonsense://{TOKEN}", TOKEN)
+    settings = Settings.model_construct(alert_urls=tuple(SecretStr(url) for url in urls))
+    problems = alert_url_problems(settings)
+    assert len(problems) == 2
+    assert TOKEN not in str(problems)
+    assert alert_url_problems(Settings.model_construct()) == []

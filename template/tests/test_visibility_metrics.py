@@ -1,0 +1,136 @@
+"""Metrics: their names, which others hang on, and their sums over several processes."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from app.standards.visibility.metrics import Metrics
+from app.stores.base import Spending
+
+SPENDING = Spending(
+    date(2026, 11, 22), settled_nano=2_500_000_000, reserved_nano=10**8, resets_in=1
+)
+
+WORKER = """
+import asyncio, sys
+from decimal import Decimal
+from app.standards.visibility.metrics import Metrics
+
+metrics = Metrics(Decimal(10))
+metrics.request("/v1/chat/completions", 200, float(sys.argv[1]))
+metrics.fallback()
+metrics.breaker("openai", "gpt-5", is_open=sys.argv[1] == "1")
+print("ready", flush=True)
+for _ in sys.stdin:
+    print(asyncio.run(metrics.render(None))[0].decode() + "end", flush=True)
+"""
+
+
+def samples(text: str) -> dict[str, float]:
+    found = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in found}
+
+
+async def test_the_names_and_labels_are_the_stated_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    metrics = Metrics(Decimal(10))
+    metrics.request("/v1/chat/completions", 200, 0.3)
+    metrics.refusal("rate_limit_exceeded")
+    metrics.refusal("whatever a caller wrote")
+    metrics.attempt("openai", "gpt-5", "ok")
+    metrics.fallback()
+    metrics.breaker("openai", "gpt-5", is_open=True)
+    metrics.tokens("openai", "gpt-5", "input", 12)
+    metrics.cost("openai", "gpt-5", 1_500_000)
+    text, content_type = await metrics.render(SPENDING)
+    found = samples(text.decode())
+    buckets = {name for name in found if "_bucket" in name}
+    assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert {name: value for name, value in found.items() if name not in buckets} == {
+        'llm_app_requests_total{route="/v1/chat/completions",status="200"}': 1,
+        'llm_app_request_duration_seconds_count{route="/v1/chat/completions"}': 1,
+        'llm_app_request_duration_seconds_sum{route="/v1/chat/completions"}': 0.3,
+        'llm_app_refusals_total{code="rate_limit_exceeded"}': 1,
+        'llm_app_refusals_total{code="invalid_request_error"}': 1,
+        'llm_app_provider_attempts_total{model="gpt-5",outcome="ok",provider="openai"}': 1,
+        "llm_app_fallbacks_total": 1,
+        'llm_app_breaker_open{model="gpt-5",provider="openai"}': 1,
+        'llm_app_tokens_total{kind="input",model="gpt-5",provider="openai"}': 12,
+        'llm_app_cost_usd_total{model="gpt-5",provider="openai"}': 0.0015,
+        "llm_app_daily_cost_usd": 2.5,
+        "llm_app_cost_reserved_usd": 0.1,
+        "llm_app_daily_cost_cap_usd": 10,
+    }
+    assert any('le="60.0"' in name for name in buckets)
+
+
+async def test_without_a_store_there_is_no_money(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    text, _ = await Metrics(Decimal(10)).render(None)
+    assert b"daily_cost" not in text
+    assert b"llm_app_fallbacks_total 0.0" in text
+
+
+@contextmanager
+def worker(seconds: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PROMETHEUS_MULTIPROC_DIR": str(folder),
+    }
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", WORKER, str(seconds)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.kill()
+
+
+def scrape(process: subprocess.Popen[str]) -> dict[str, float]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return samples("".join(iter(process.stdout.readline, "end\n")))
+
+
+def test_several_workers_count_as_one_app(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        workers = [stack.enter_context(worker(seconds, tmp_path)) for seconds in (1, 10)]
+        for process in workers:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in workers:
+            found = scrape(process)
+            assert found['llm_app_requests_total{route="/v1/chat/completions",status="200"}'] == 2
+            seconds = "llm_app_request_duration_seconds"
+            assert found[f'{seconds}_sum{{route="/v1/chat/completions"}}'] == 11
+            assert found[f'{seconds}_bucket{{le="1.0",route="/v1/chat/completions"}}'] == 1
+            assert found["llm_app_fallbacks_total"] == 2
+            assert found['llm_app_breaker_open{model="gpt-5",provider="openai"}'] == 1
+        workers[0].kill()
+        workers[0].wait()
+        left = scrape(workers[1])
+        assert left["llm_app_fallbacks_total"] == 2
+        assert left['llm_app_breaker_open{model="gpt-5",provider="openai"}'] == 0
+
+
+def test_the_folder_may_be_named_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The library was imported above, without the variable.
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    metrics = Metrics(Decimal(10))
+    metrics.fallback()
+    text, _ = asyncio.run(metrics.render(None))
+    assert b"llm_app_fallbacks_total 1.0" in text
+    assert list(tmp_path.glob("counter_*.db"))
