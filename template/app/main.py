@@ -17,6 +17,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 
 from app.edge import errors
+from app.edge.body import BodyLimit
 from app.edge.headers import SecurityHeaders
 from app.foundation.project import load_project
 from app.guarded import RequestPath
@@ -94,14 +95,12 @@ def create_app() -> FastAPI:
         for target in targets:
             await target.provider.close()
         await store.close()
-        metrics.close()
         await telemetry.close(SHUTDOWN_SECONDS)
 
     app = FastAPI(
         title=project.name,
         description=project.about,
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
         openapi_url=None if settings.production else "/openapi.json",
         redoc_url=None,
         telemetry=telemetry.fastapi(),
@@ -120,6 +119,7 @@ def create_app() -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
             expose_headers=["X-Request-ID", "X-Provider", "X-Fallback", "Retry-After", "RateLimit"],
         )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, refuse=errors.render)
     app.add_middleware(
         Shield,
         requests_per_minute=settings.requests_per_minute_per_ip,

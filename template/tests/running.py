@@ -1,8 +1,8 @@
 """The whole app in processes of its own, as production starts it; for tests.
 
-    with running_app(environment) as app:
-        answer = app.client().chat.completions.create(...)
-        lines = app.log_lines()
+with running_app(environment) as app:
+    answer = app.client().chat.completions.create(...)
+    lines = app.log_lines()
 """
 
 import json

@@ -167,7 +167,9 @@ def test_the_time_budget_holds(start_app: StartApp, fake: FakeProvider, stream: 
     assert time.monotonic() - started < 3
 
 
-def test_a_stream_that_falls_silent_ends_in_time(one_target: RunningApp, fake: FakeProvider) -> None:
+def test_a_stream_that_falls_silent_ends_in_time(
+    one_target: RunningApp, fake: FakeProvider
+) -> None:
     app = one_target
     fake.next(Hang("chunk", after_chunks=2))
     started = time.monotonic()
@@ -178,7 +180,9 @@ def test_a_stream_that_falls_silent_ends_in_time(one_target: RunningApp, fake: F
     assert time.monotonic() - started < 3
 
 
-def test_the_apology_speaks_the_callers_language(one_target: RunningApp, fake: FakeProvider) -> None:
+def test_the_apology_speaks_the_callers_language(
+    one_target: RunningApp, fake: FakeProvider
+) -> None:
     app = one_target
     fake.always(Status(500))
     with app.http(**{"Accept-Language": "ko"}) as http:

@@ -178,9 +178,7 @@ def test_a_key_is_needed(app: RunningApp, fake: FakeProvider) -> None:
     assert fake.ledger.calls == []
 
 
-def test_a_stream_that_breaks_ends_with_an_error_event(
-    app: RunningApp, fake: FakeProvider
-) -> None:
+def test_a_stream_that_breaks_ends_with_an_error_event(app: RunningApp, fake: FakeProvider) -> None:
     fake.next(ErrorInside(after_chunks=2, reply=Reply(chunks=("a ", "b ", "c "))))
     with (
         app.http() as http,

@@ -22,9 +22,7 @@ BODY = {"model": "auto", "messages": HELLO}
 def post_many(app: RunningApp, count: int, **headers: str) -> list[httpx2.Response]:
     """Send `count` equal requests at once."""
     with app.http(**headers) as http, ThreadPoolExecutor(16) as pool:
-        return list(
-            pool.map(lambda _: http.post("/v1/chat/completions", json=BODY), range(count))
-        )
+        return list(pool.map(lambda _: http.post("/v1/chat/completions", json=BODY), range(count)))
 
 
 def codes(answers: list[httpx2.Response]) -> list[str]:
@@ -73,9 +71,7 @@ def test_a_forged_address_gains_nothing(start_app: StartApp, fake: FakeProvider)
     assert results == [200] * 5 + [429] * 2
 
 
-def test_a_trusted_proxy_is_believed_right_to_left(
-    start_app: StartApp, fake: FakeProvider
-) -> None:
+def test_a_trusted_proxy_is_believed_right_to_left(start_app: StartApp, fake: FakeProvider) -> None:
     app = start_app(requests_per_minute_per_ip=2, trusted_proxies="127.0.0.0/8")
     with app.http() as http:
 
@@ -152,9 +148,7 @@ def test_duplicates_make_one_call(start_app: StartApp, fake: FakeProvider, strea
         app.http(**{"Idempotency-Key": "k-1"}) as http,
         ThreadPoolExecutor(16) as pool,
     ):
-        answers = list(
-            pool.map(lambda _: http.post("/v1/chat/completions", json=body), range(50))
-        )
+        answers = list(pool.map(lambda _: http.post("/v1/chat/completions", json=body), range(50)))
         replay = http.post("/v1/chat/completions", json=body)
     assert len(fake.ledger.calls) == 1
     assert set(codes(answers)) <= {"ok", "idempotency_in_progress"}
@@ -196,9 +190,7 @@ def test_keys_that_are_no_keys(app: RunningApp, fake: FakeProvider, key: str) ->
     assert fake.ledger.calls == []
 
 
-def test_a_key_is_free_again_when_nothing_was_done(
-    start_app: StartApp, fake: FakeProvider
-) -> None:
+def test_a_key_is_free_again_when_nothing_was_done(start_app: StartApp, fake: FakeProvider) -> None:
     app = start_app(max_attempts=1)
     fake.always(Status(500))
     with app.http(**{"Idempotency-Key": "k-3"}) as http:

@@ -213,9 +213,7 @@ async def test_memos_expire(store: SqliteStore, clock: Clock) -> None:
     assert await store.recall("key") is None
 
 
-async def test_what_has_expired_goes_away(
-    store: SqliteStore, clock: Clock, tmp_path: Path
-) -> None:
+async def test_what_has_expired_goes_away(store: SqliteStore, clock: Clock, tmp_path: Path) -> None:
     for number in range(50):
         claim = Claim(str(number), "f", 10)
         await store.admit(admission(str(number), 1, 1000, 1000, claim))

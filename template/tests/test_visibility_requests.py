@@ -99,6 +99,16 @@ def make_app() -> FastAPI:
 
         raise PanicException
 
+    @app.get("/stream")
+    async def stream(request: Request) -> StreamingResponse:
+        async def whole() -> AsyncIterator[bytes]:
+            yield b"data: x\n\n"
+            await asyncio.sleep(0)
+            request.state.record.output_tokens = 7
+
+        request.state.record.streamed = True
+        return StreamingResponse(whole(), media_type="text/event-stream")
+
     async def chunks(*, fails: bool) -> AsyncIterator[bytes]:
         for _ in range(3):
             yield b"data: x\n\n"
@@ -164,7 +174,7 @@ class Log:
         for _ in range(300):
             found = [line for line in self.lines() if line.get("route") == route]
             if found:
-                time.sleep(0.05)  # whatever else the server has to say about it
+                time.sleep(0.03)  # whatever else the server has to say about it
                 found = [line for line in self.lines() if line.get("route") == route]
                 assert len(found) == 1
                 return found[0]
@@ -234,6 +244,13 @@ def test_a_good_request_has_one_line_with_its_facts(port: int, log: Log) -> None
         "cost_usd": 0.0015,
     }
     assert [end.outcome for end in ENDS] == ["ok"]
+
+
+def test_a_stream_is_logged_when_it_has_ended(port: int, log: Log) -> None:
+    _, body = get(port, "/stream")
+    line = log.of("/stream")
+    assert body == b"data: x\n\n"
+    assert (line["outcome"], line["streamed"], line["output_tokens"]) == ("ok", True, 7)
 
 
 @pytest.mark.parametrize("given", ["", "a" * 65, "a b", 'x"}', "a\tb"])

@@ -20,7 +20,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticUseDefault
+from pydantic_core import PydanticCustomError, PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.foundation import checks
@@ -43,6 +43,18 @@ def _project() -> Project:
     return load_project()
 
 
+class InvalidSettingsError(Exception):
+    """The environment is wrong: `problems` are pairs of a setting's name and what to do.
+
+    `settings` are those that could be read, with defaults for the rest.
+    """
+
+    def __init__(self, problems: list[tuple[str, str]], settings: "Settings") -> None:
+        super().__init__(", ".join(name.upper() for name, _ in problems))
+        self.problems = problems
+        self.settings = settings
+
+
 class Settings(BaseSettings):
     """The environment, checked. Field names are the variables' names in lower case."""
 
@@ -61,22 +73,22 @@ class Settings(BaseSettings):
     providers: Words = Field(default_factory=lambda: _project().providers)
     openai_api_key: Secret | None = None
     openai_base_url: Url | None = None
-    openai_model: str = Field(default_factory=lambda: _project().models.get("openai", ""))
+    openai_model: str | None = Field(default_factory=lambda: _project().models.get("openai"))
     openai_input_usd_per_mtok: UsdPerMillionTokens | None = None
     openai_output_usd_per_mtok: UsdPerMillionTokens | None = None
     anthropic_api_key: Secret | None = None
     anthropic_base_url: Url | None = None
-    anthropic_model: str = Field(default_factory=lambda: _project().models.get("anthropic", ""))
+    anthropic_model: str | None = Field(default_factory=lambda: _project().models.get("anthropic"))
     anthropic_input_usd_per_mtok: UsdPerMillionTokens | None = None
     anthropic_output_usd_per_mtok: UsdPerMillionTokens | None = None
     gemini_api_key: Secret | None = None
     gemini_base_url: Url | None = None
-    gemini_model: str = Field(default_factory=lambda: _project().models.get("gemini", ""))
+    gemini_model: str | None = Field(default_factory=lambda: _project().models.get("gemini"))
     gemini_input_usd_per_mtok: UsdPerMillionTokens | None = None
     gemini_output_usd_per_mtok: UsdPerMillionTokens | None = None
     compatible_api_key: Secret | None = None
     compatible_base_url: Url | None = None
-    compatible_model: str = Field(default_factory=lambda: _project().models.get("compatible", ""))
+    compatible_model: str | None = Field(default_factory=lambda: _project().models.get("compatible"))
     compatible_input_usd_per_mtok: UsdPerMillionTokens | None = None
     compatible_output_usd_per_mtok: UsdPerMillionTokens | None = None
 
@@ -171,22 +183,19 @@ class Settings(BaseSettings):
     @classmethod
     def _everything_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Report the mistakes inside fields together with those between fields."""
-        wrong: list[InitErrorDetails] = []
+        problems: dict[str, str] = {}
         try:
             settings = handler(data)
         except ValidationError as error:
-            for item in error.errors(include_url=False, include_context=False):
-                wrong.append(_problem(str(item["loc"][0]), item["msg"]))
-            bad = {str(item["loc"][0]) for item in error.errors()}
-            settings = handler({name: value for name, value in data.items() if name not in bad})
-            known_bad = bad
-        else:
-            known_bad = set()
+            problems = {
+                str(item["loc"][0]): item["msg"] for item in error.errors(include_url=False)
+            }
+            good = {name: value for name, value in data.items() if name not in problems}
+            settings = handler(good)
         for name, text in settings._between_fields():
-            if name not in known_bad:
-                wrong.append(_problem(name, text))
-        if wrong:
-            raise ValidationError.from_exception_data(cls.__name__, wrong, hide_input=True)
+            problems.setdefault(name, text)
+        if problems:
+            raise InvalidSettingsError(list(problems.items()), settings)
         return settings
 
     def _between_fields(self) -> list[tuple[str, str]]:
@@ -271,16 +280,10 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """Read the environment. Raises `pydantic.ValidationError` with everything that is wrong."""
+    """Read the environment. Raises `InvalidSettingsError` with everything that is wrong."""
     production = os.environ.get("APP_ENV", "").strip() == "production"
     secrets = Path("/run/secrets")
     return Settings(
         _env_file=None if production else ".env",
         _secrets_dir=secrets if secrets.is_dir() else None,
     )
-
-
-def _problem(name: str, text: str) -> InitErrorDetails:
-    # The message is a literal, not a template: a brace in it must not be filled.
-    error = PydanticCustomError("setting", "{text}", {"text": text})
-    return InitErrorDetails(type=error, loc=(name,), input=None)

@@ -134,7 +134,7 @@ class _ChunkReader(Reader):
             raise ValueError("neither an answer nor a reason for its absence")
         self.complete = self.complete or finish is not None
         # Every chunk counts along; only what is final leaves.
-        return Piece(text, finish, usage if self.complete else None)
+        return Piece(text, finish, self.usage if self.complete else None)
 
 
 def _finish_reason(reason: Any) -> FinishReason | None:

@@ -131,7 +131,7 @@ class _ChunkReader(Reader):
             self._finished = True
             self.complete = not self._needs_end_marker
         # Some servers count along in every chunk; only what is final leaves.
-        return Piece(text, finish, usage if finish else None) if text or finish else None
+        return Piece(text, finish, self.usage if finish else None) if text or finish else None
 
     def end(self) -> None:
         self.ended = True

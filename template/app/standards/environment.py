@@ -7,11 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from pydantic import ValidationError
-
 from app.foundation.messages import load_messages
 from app.foundation.project import load_project
-from app.foundation.settings import Settings, read_settings
+from app.foundation.settings import InvalidSettingsError, Settings, read_settings
 
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 
@@ -22,15 +20,18 @@ Check = Callable[[Settings], list[Problem]]
 def load_or_exit(*checks: Check) -> Settings:
     """The settings; or a report on standard error and exit code 78.
 
-    `checks` look at settings that are right in themselves: pairs of a name and what to do.
+    `checks` know what no setting knows of itself: they return more pairs of a name and what to do.
     """
+    problems: dict[str, str] = {}
     try:
         settings = read_settings()
-    except ValidationError as error:
-        stop([(str(e["loc"][0]), e["msg"]) for e in error.errors(include_url=False)])
-    problems = [problem for check in checks for problem in check(settings)]
+    except InvalidSettingsError as error:
+        settings, problems = error.settings, dict(error.problems)
+    for check in checks:
+        for name, text in check(settings):
+            problems.setdefault(name, text)
     if problems:
-        stop(problems)
+        stop(list(problems.items()))
     return settings
 
 

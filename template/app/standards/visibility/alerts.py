@@ -11,7 +11,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from loguru import logger
 
@@ -90,7 +90,9 @@ class Alerts:
         self._gather_seconds = gather_seconds
         self._quiet_seconds = quiet_seconds
         self._targets = load_targets(settings)
-        self._incidents: dict[Kind, _Incident] = {}
+        self._incidents: dict[Kind, _Incident] = {
+            kind: _Incident(kind, quiet_seconds) for kind in get_args(Kind)
+        }
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
 
@@ -99,7 +101,7 @@ class Alerts:
 
         `facts` are names and numbers; anything else is left out.
         """
-        incident, now = self._incident(kind), time.monotonic()
+        incident, now = self._incidents[kind], time.monotonic()
         if now - incident.last_report > REMIND_SECONDS:
             incident.forget()
         incident.count += 1
@@ -114,7 +116,7 @@ class Alerts:
 
     def recovered(self, kind: Kind) -> None:
         """`kind` works again. Costs next to nothing while none is open: call it on success."""
-        incident = self._incident(kind)
+        incident = self._incidents[kind]
         if incident.maybe_open and not incident.closing:
             incident.closing = self._start(self._close_when_quiet(incident))
 
@@ -129,9 +131,6 @@ class Alerts:
             logger.warning("alerts were still on their way when the app stopped")
         for target in self._targets:
             target.stop()
-
-    def _incident(self, kind: Kind) -> _Incident:
-        return self._incidents.setdefault(kind, _Incident(kind, self._quiet_seconds))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> bool:
         try:

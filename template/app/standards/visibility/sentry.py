@@ -1,6 +1,7 @@
 """Sentry: what is logged at ERROR, with its stack, and nothing of requests or variables.
 
-Imported only where SENTRY_DSN is set."""
+Imported only where SENTRY_DSN is set.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,9 @@ def start(dsn: str, environment: str, redactor: Redactor) -> Callable[[], object
 
 def _report(message: "Message") -> None:
     record = message.record
-    if "alert" in record["extra"]:
-        return  # it has told about errors that are reported one by one
+    # An alert repeats what is reported one by one; Sentry's own trouble must not feed itself.
+    if "alert" in record["extra"] or (record["name"] or "").startswith("sentry_sdk"):
+        return
     with sentry_sdk.new_scope() as scope:
         scope.set_tags({k: v for k, v in record["extra"].items() if isinstance(v, str)})
         if record["exception"] and record["exception"].value:

@@ -1,0 +1,150 @@
+"""A bad environment: everything that is wrong at once, exit code 78, and no value printed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.foundation import checks
+from app.foundation.project import load_project
+from app.foundation.settings import InvalidSettingsError, Settings, read_settings
+from tests.fake_provider import FakeProvider
+from tests.running import ROOT, clean_environment, production
+
+FIRST = load_project().providers[0]
+REQUIRED = ["ADMIN_TOKEN", "APP_API_KEYS"]
+REQUIRED += [
+    "COMPATIBLE_BASE_URL" if name == "compatible" else f"{name.upper()}_API_KEY"
+    for name in load_project().providers
+]
+
+
+def start(environment: dict[str, str], cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    """Try to serve; the process must end by itself."""
+    return subprocess.run(
+        [sys.executable, "-c", "from app.cli import serve; serve()"],
+        cwd=cwd,
+        env={**clean_environment(), "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_everything_is_reported_at_once(fake: FakeProvider, tmp_path: Path) -> None:
+    bad = {
+        **production(fake, tmp_path),
+        "APP_API_KEYS": "alice:changeme",
+        "ADMIN_TOKEN": "  ",
+        f"{FIRST.upper()}_API_KEY": "sk-xxx",
+        "DAILY_COST_CAP_USD": "-5",
+        "MAX_ATTEMPTS": "many",
+        "APP_TIMEZONE": "Mars/Olympus",
+        "TRUSTED_PROXIES": "everyone",
+        "CORS_ORIGINS": "*",
+        "DATABASE_URL": "mysql://root:hunter2@db/app",
+        "ALERT_URLS": "nonsense",
+    }
+    ended = start(bad)
+    assert ended.returncode == 78
+    for name in (*bad.keys() - production(fake, tmp_path).keys(), "APP_API_KEYS", "ADMIN_TOKEN"):
+        assert f"{name}:" in ended.stderr, ended.stderr
+    for value in ("changeme", "sk-xxx", "hunter2", "Olympus", "everyone", "nonsense"):
+        assert value not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("value", [None, "", "   ", "changeme", "your-key-here", "sk-xxx", "<key>"])
+def test_each_required_name_is_required(
+    monkeypatch: pytest.MonkeyPatch, fake: FakeProvider, tmp_path: Path, value: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for required in REQUIRED:
+        with monkeypatch.context() as patch:
+            for name in list(os.environ):
+                if name.lower() in Settings.model_fields:
+                    patch.delenv(name)
+            for name, text in production(fake, tmp_path).items():
+                patch.setenv(name, text)
+            if value is None:
+                patch.delenv(required)
+            else:
+                patch.setenv(required, value)
+            with pytest.raises(InvalidSettingsError) as caught:
+                read_settings()
+        assert [name.upper() for name, _ in caught.value.problems] == [required]
+
+
+def test_an_unknown_price_stops_the_start(fake: FakeProvider, tmp_path: Path) -> None:
+    environment = production(fake, tmp_path, providers=FIRST)
+    for name in (f"{FIRST}_INPUT_USD_PER_MTOK", f"{FIRST}_OUTPUT_USD_PER_MTOK"):
+        del environment[name.upper()]
+    ended = start({**environment, f"{FIRST.upper()}_MODEL": "no-such-model-1"})
+    assert ended.returncode == 78
+    assert f"{FIRST.upper()}_INPUT_USD_PER_MTOK" in ended.stderr
+
+
+def test_demo_is_refused_in_production(fake: FakeProvider, tmp_path: Path) -> None:
+    ended = start(production(fake, tmp_path, providers="demo"))
+    assert ended.returncode == 78
+    assert "PROVIDERS:" in ended.stderr
+
+
+def test_an_unusable_database_stops_the_start(fake: FakeProvider, tmp_path: Path) -> None:
+    (tmp_path / "app.db").write_bytes(b"this is no database" * 100)
+    ended = start(production(fake, tmp_path))
+    assert ended.returncode == 78
+    assert "DATABASE_URL" in ended.stderr
+
+
+def test_dotenv_is_read_in_development_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("LOG_LEVEL=debug\nPROVIDERS=demo\nSENTRY_DSN=\n")
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.lower() in Settings.model_fields:
+            monkeypatch.delenv(name)
+    assert read_settings().log_level == "DEBUG"
+    monkeypatch.setenv("APP_ENV", "production")
+    with pytest.raises(InvalidSettingsError):
+        read_settings()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sk-proj-Zk3J9sLq2mX",
+        "AIzaSyD-9tSrke72PouQMnMX",
+        "gsk_yourself123",
+        "xai-93jf93jf93",
+        "example-key-9f8e7d",
+    ],
+)
+def test_real_keys_are_no_placeholders(value: str) -> None:
+    assert not checks.is_placeholder(value)
+
+
+def test_secret_values_finds_every_secret(
+    monkeypatch: pytest.MonkeyPatch, fake: FakeProvider, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    environment = production(fake, tmp_path, alert_urls="json://user:pass@127.0.0.1/hook")
+    for name, text in environment.items():
+        monkeypatch.setenv(name, text)
+    values = read_settings().secret_values()
+    for secret in ("alice-0123456789", "admin-0123456789", "sk-canary-0123456789"):
+        assert secret in values
+    assert any("pass@" in value for value in values)
+
+
+def test_the_demo_needs_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.lower() in Settings.model_fields:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PROVIDERS", "demo")
+    assert read_settings().anonymous_allowed
