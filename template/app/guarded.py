@@ -27,12 +27,11 @@ from app.standards.spending import idempotency
 from app.standards.spending.guard import Guard, Reservation
 from app.standards.spending.idempotency import Execution
 from app.standards.spending.identity import Caller
-from app.standards.tokens import summary
 from app.standards.tokens.counting import prompt_bound
 from app.standards.tokens.gate import Gate, split
-from app.standards.tokens.history import History, Plan
-from app.standards.tokens.summary import Summariser
-from app.stores.base import Replay, Store, StoredAnswer, StoreUnavailableError
+from app.standards.tokens.history import History
+from app.stores.base import Replay, StoredAnswer
+from app.summaries import Background, Summaries
 
 JSON = "application/json"
 SSE = "text/event-stream"
@@ -85,12 +84,9 @@ class _Work:
     context: Context
     targets: tuple[Target, ...]
     deadline: Deadline
-    plan: Plan
+    background: Background
     execution: Execution | None
     bill: Bill
-    summary: str | None = None
-    summary_prompt: Prompt | None = None
-    earlier_summary: str | None = None
 
 
 class RequestPath:
@@ -100,23 +96,21 @@ class RequestPath:
         self,
         *,
         settings: Settings,
-        store: Store,
         guard: Guard,
         relay: Relay,
         targets: tuple[Target, ...],
         gate: Gate,
         history: History,
-        summariser: Summariser,
+        summaries: Summaries,
         instructions: str,
     ) -> None:
         self._settings = settings
-        self._store = store
         self._guard = guard
         self._relay = relay
         self._targets = targets
         self._gate = gate
         self._history = history
-        self._summariser = summariser
+        self._summaries = summaries
         self._instructions = instructions
 
     async def complete(self, request: wire.ChatRequest, context: Context) -> Whole:
@@ -170,12 +164,10 @@ class RequestPath:
             conversation = split(self._with_instructions(request))
             smallest = await self._gate.check(conversation, _schema(request))
             plan = await self._history.plan(conversation, smallest)
-        work = _Work(request, context, targets, deadline, plan, execution, Bill())
-        if plan.summary_tokens:
-            await self._recall_summary(work)
+        background = await self._summaries.background(plan, context.caller.name)
         if settings.log_prompts:
             logger.info("prompt", prompt=[m.model_dump() for m in request.messages])
-        return work
+        return _Work(request, context, targets, deadline, background, execution, Bill())
 
     def _with_instructions(self, request: wire.ChatRequest) -> tuple[Message, ...]:
         asked = tuple(message.message() for message in request.messages)
@@ -195,45 +187,20 @@ class RequestPath:
         """The allow-list: what `model` may say."""
         return ["auto", *dict.fromkeys(target.provider.model for target in self._targets)]
 
-    async def _recall_summary(self, work: _Work) -> None:
-        """Find the summary of the dropped turns, or prepare to have it written."""
-        plan, caller = work.plan, work.context.caller.name
-        work.summary = await self._recall(summary.key_of(plan.dropped, caller))
-        if work.summary is None:
-            if plan.earlier:
-                older = summary.key_of(plan.dropped[: plan.earlier], caller)
-                work.earlier_summary = await self._recall(older)
-            work.summary_prompt = await self._summariser.prompt(plan, work.earlier_summary)
-
-    async def _recall(self, key: summary.SummaryKey) -> str | None:
-        try:
-            sealed = await self._store.recall(key.lookup)
-        except StoreUnavailableError as error:
-            raise AppError("store_unavailable", retry_after=1.0) from error
-        return None if sealed is None else summary.unseal(sealed, key)
-
     async def _admit(self, work: _Work) -> Reservation | Whole:
         """Reserve the worst case of everything that may follow, or replay an earlier answer."""
         output = self._output_cap(work.request)
         amount = self._relay.worst_nano(work.targets, self._input_bound(work), output)
-        if (asked := work.summary_prompt) is not None:
-            bound = prompt_bound(asked.messages)
-            amount += max(
-                target.price.worst_nano(bound, asked.max_output_tokens) for target in work.targets
-            )
+        amount += work.background.worst_nano(work.targets)
         claim = work.execution.claim if work.execution else None
         context = work.context
         admitted = await self._guard.admit(context.caller, amount, claim, context.record)
         return self._replayed(work, admitted) if isinstance(admitted, Replay) else admitted
 
     def _input_bound(self, work: _Work) -> int:
-        kept = [message for turn in work.plan.kept for message in turn.messages]
-        room = work.plan.summary_tokens
-        text = work.summary if work.summary is not None else " " * summary.max_bytes(room)
-        return prompt_bound(
-            [*work.plan.system, *([summary.as_message(text)] if room else []), *kept],
-            _schema(work.request),
-        )
+        plan = work.background.plan
+        messages = [*plan.system, *work.background.longest(), *plan.messages]
+        return prompt_bound(messages, _schema(work.request))
 
     def _output_cap(self, request: wire.ChatRequest) -> int:
         asked = request.max_completion_tokens or request.max_tokens
@@ -257,44 +224,30 @@ class RequestPath:
     async def _dispatch(self, work: _Work, reservation: Reservation) -> Call:
         """From here on a provider may be called, and money may be owed."""
         await reservation.dispatch()
-        if work.summary_prompt is not None:
-            work.summary = await self._summarise(work, work.summary_prompt)
-        request, record = work.request, work.context.record
-        background: list[Message] = []
-        if work.summary:
-            record.summarised = True
-            background.append(summary.as_message(work.summary))
-        kept = [message for turn in work.plan.kept for message in turn.messages]
+        request, record, plan = work.request, work.context.record, work.background.plan
+        background = await self._summaries.messages(
+            work.background,
+            work.targets,
+            caller=work.context.caller.name,
+            deadline=work.deadline.share(3),
+            bill=work.bill,
+            record=record,
+        )
+        record.summarised = bool(background)
         stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
+        asked_format = request.response_format
         prompt = Prompt(
-            messages=(*work.plan.system, *background, *kept),
+            messages=(*plan.system, *background, *plan.messages),
             max_output_tokens=self._output_cap(request),
             temperature=request.temperature,
             top_p=request.top_p,
             stop=stop,
             seed=request.seed,
-            response_format=(
-                request.response_format.response_format() if request.response_format else None
-            ),
+            response_format=asked_format.response_format() if asked_format else None,
             end_user=record.end_user,
         )
-        return Call(prompt, self._input_bound(work), work.deadline, work.bill, record)
-
-    async def _summarise(self, work: _Work, prompt: Prompt) -> str:
-        """Have the dropped turns summarised; without a model's help, extract."""
-        plan, record = work.plan, work.context.record
-        deadline = work.deadline.share(3)
-        call = Call(prompt, prompt_bound(prompt.messages), deadline, work.bill, record)
-        answer = await self._relay.once(call, work.targets)
-        if answer is None or not answer.text.strip():
-            return await self._summariser.extract(plan, work.earlier_summary)
-        text = await self._summariser.fit(answer.text, plan)
-        key = summary.key_of(plan.dropped, work.context.caller.name)
-        try:
-            await self._store.remember(key.lookup, summary.seal(text, key), summary.KEEP_SECONDS)
-        except StoreUnavailableError:
-            logger.warning("summary not kept: the store is unavailable")
-        return text
+        bound = prompt_bound(prompt.messages, _schema(request))
+        return Call(prompt, bound, work.deadline, work.bill, record)
 
     async def _events(
         self, work: _Work, reservation: Reservation, stream: Stream

@@ -1,9 +1,9 @@
 """The app on one page: the five standards, in the order in which a request meets them.
 
-visibility ─ body limit ─ shield ─ caller ─ tokens.gate ─ [ store.admit ] ─ availability ─ provider
-                                                               │                             │
-                                          idempotency claim + rate limits +          [ store.settle ]
-                                          cost reservation in one atomic step
+visibility ─ body limit ─ shield ─ caller ─ tokens ─ [ store.admit ] ─ availability ─ provider
+                                                             │                           │
+                                       idempotency claim + rate limits +        [ store.settle ]
+                                       cost reservation in one atomic step
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse
 
 from app.edge import errors
 from app.edge.body import BodyLimit
@@ -38,6 +37,7 @@ from app.standards.visibility.metrics import Metrics
 from app.standards.visibility.request_log import RequestLog
 from app.standards.visibility.telemetry import Telemetry
 from app.stores.choose import choose_store
+from app.summaries import Summaries
 from app.targets import build_targets
 from app.watch import Watch
 from app.yours import routes as yours
@@ -74,13 +74,12 @@ def create_app() -> FastAPI:
 
     path = RequestPath(
         settings=settings,
-        store=store,
         guard=guard,
         relay=relay,
         targets=targets,
         gate=gate,
         history=History(gate, settings.max_history_messages),
-        summariser=Summariser(counter, settings.max_input_tokens),
+        summaries=Summaries(store, relay, Summariser(counter, settings.max_input_tokens)),
         instructions=read_instructions(),
     )
 

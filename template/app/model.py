@@ -110,11 +110,10 @@ class GuardedModel:
     def _context(self) -> Context:
         scope = self._request.scope
         self._calls += 1
-        route = getattr(scope.get("route"), "path", scope["path"])
         return Context(
             caller=self._identity.caller(self._request.headers, peer_of(scope)),
             # A route that asks twice makes two executions of one key.
-            route=f"{self._request.method} {route} {self._calls}",
+            route=f"{self._request.method} {scope['path']} {self._calls}",
             record=record_of(scope),
             messages=messages_of(scope),
             idempotency_key=self._request.headers.get("idempotency-key"),

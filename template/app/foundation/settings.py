@@ -43,6 +43,11 @@ def _project() -> Project:
     return load_project()
 
 
+def _model_of(provider: str) -> Any:
+    """A field whose default is the model that was answered for the provider."""
+    return Field(default_factory=lambda: _project().models.get(provider))
+
+
 class InvalidSettingsError(Exception):
     """The environment is wrong: `problems` are pairs of a setting's name and what to do.
 
@@ -73,22 +78,22 @@ class Settings(BaseSettings):
     providers: Words = Field(default_factory=lambda: _project().providers)
     openai_api_key: Secret | None = None
     openai_base_url: Url | None = None
-    openai_model: str | None = Field(default_factory=lambda: _project().models.get("openai"))
+    openai_model: str | None = _model_of("openai")
     openai_input_usd_per_mtok: UsdPerMillionTokens | None = None
     openai_output_usd_per_mtok: UsdPerMillionTokens | None = None
     anthropic_api_key: Secret | None = None
     anthropic_base_url: Url | None = None
-    anthropic_model: str | None = Field(default_factory=lambda: _project().models.get("anthropic"))
+    anthropic_model: str | None = _model_of("anthropic")
     anthropic_input_usd_per_mtok: UsdPerMillionTokens | None = None
     anthropic_output_usd_per_mtok: UsdPerMillionTokens | None = None
     gemini_api_key: Secret | None = None
     gemini_base_url: Url | None = None
-    gemini_model: str | None = Field(default_factory=lambda: _project().models.get("gemini"))
+    gemini_model: str | None = _model_of("gemini")
     gemini_input_usd_per_mtok: UsdPerMillionTokens | None = None
     gemini_output_usd_per_mtok: UsdPerMillionTokens | None = None
     compatible_api_key: Secret | None = None
     compatible_base_url: Url | None = None
-    compatible_model: str | None = Field(default_factory=lambda: _project().models.get("compatible"))
+    compatible_model: str | None = _model_of("compatible")
     compatible_input_usd_per_mtok: UsdPerMillionTokens | None = None
     compatible_output_usd_per_mtok: UsdPerMillionTokens | None = None
 

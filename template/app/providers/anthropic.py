@@ -111,7 +111,9 @@ class Anthropic(HttpProvider):
     def answer(self, data: Any) -> Answer:
         """Read a whole message."""
         texts = [clean(block["text"]) for block in data["content"] if block["type"] == "text"]
-        return Answer("".join(texts), _finish_reason(data["stop_reason"]), _usage(data.get("usage")))
+        return Answer(
+            "".join(texts), _finish_reason(data["stop_reason"]), _usage(data.get("usage"))
+        )
 
     def reader(self) -> Reader:
         """Read the events of a message."""

@@ -100,10 +100,8 @@ class HttpProvider(ABC):
             failure = not_transported(self.name, error, reader.usage)
         finally:
             await response.aclose()
-        if failure is None and not reader.complete:
-            failure = ProviderError("broken", self.name, usage=reader.usage)
-        if failure is not None:  # raised out here, it has no exception of the SDK as its context
-            raise failure
+        if not reader.complete:  # raised out here, it has no exception of the SDK as its context
+            raise failure or ProviderError("broken", self.name, usage=reader.usage)
 
     def _piece(self, reader: Reader, data: bytes) -> Piece | None:
         if reader.ended:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from app.foundation.project import load_project
@@ -18,13 +18,29 @@ _POLICY = (
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-files = StaticFiles(directory=_PAGE)
+# Browsers ask each time whether a file is still the same: modules of two releases never mix.
+_CHECKED = {"Cache-Control": "no-cache"}
+
+
+class PageFiles(StaticFiles):
+    """The page's files."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        """A file, or 304 where the browser has it already."""
+        response = super().file_response(*args, **options)
+        response.headers.update(_CHECKED)
+        return response
+
+
+files = PageFiles(directory=_PAGE)
 
 
 @router.get("/")
 async def page() -> FileResponse:
     """The page itself: no build step, nothing from elsewhere."""
-    return FileResponse(_PAGE / "index.html", headers={"Content-Security-Policy": _POLICY})
+    return FileResponse(
+        _PAGE / "index.html", headers={"Content-Security-Policy": _POLICY, **_CHECKED}
+    )
 
 
 @router.get("/assets/chat/config.json")

@@ -33,6 +33,11 @@ class Plan:
     summary_tokens: int = 0
     earlier: int = 0
 
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The messages of the turns that are kept."""
+        return tuple(message for turn in self.kept for message in turn.messages)
+
 
 class History:
     """Plans a conversation's prompt within the limits of messages and tokens."""
