@@ -7,6 +7,7 @@ import tempfile
 
 from dotenv import dotenv_values
 
+from app.foundation.checks import Problem
 from app.foundation.project import load_project
 from app.standards.environment import stop
 from app.stores.base import Store, StoreSetupError
@@ -21,11 +22,13 @@ def dev() -> None:
     import uvicorn
 
     from app.preflight import check_environment
+    from app.standards.visibility.logs import configure_logs
 
     os.environ.setdefault("PROVIDERS", ",".join(_usable_providers()))
     if os.environ["PROVIDERS"] == "demo":
         print("No provider key is set, so the demo provider answers. Put a key in .env.")
     settings = check_environment()
+    configure_logs(settings)  # of this process: each worker configures its own
     print(f"http://{settings.host}:{settings.port}", file=sys.stderr)
     uvicorn.run(
         FACTORY,
@@ -45,13 +48,15 @@ def serve() -> None:
     import uvicorn
 
     from app.preflight import check_environment
+    from app.standards.visibility.logs import configure_logs
 
     # Checked once, here, before any worker starts or the port opens.
     settings = check_environment()
     try:
         asyncio.run(_try(choose_store(settings)))
     except StoreSetupError as error:
-        stop([("database_url", str(error))])
+        stop([Problem("database_url", "store", {"reason": str(error)})])
+    configure_logs(settings)  # of this process: each worker configures its own
     if settings.web_concurrency > 1:
         # Where the workers share their metrics; a fresh folder for each start.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="metrics-")

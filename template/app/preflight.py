@@ -1,5 +1,6 @@
 """What is checked before anything starts: the environment, the prices, the alert addresses."""
 
+from app.foundation.checks import Problem
 from app.foundation.settings import Settings
 from app.standards.environment import load_or_exit
 from app.standards.visibility.delivery import alert_url_problems
@@ -11,5 +12,8 @@ def check_environment() -> Settings:
     return load_or_exit(price_problems, _alert_problems)
 
 
-def _alert_problems(settings: Settings) -> list[tuple[str, str]]:
-    return [("alert_urls", problem) for problem in alert_url_problems(settings)]
+def _alert_problems(settings: Settings) -> list[Problem]:
+    return [
+        Problem("alert_urls", "alert_url", {"place": place})
+        for place in alert_url_problems(settings)
+    ]

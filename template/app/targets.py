@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from app.foundation.checks import Problem
 from app.foundation.settings import Settings
 from app.providers.prices import UnknownPriceError
 from app.providers.registry import connect_providers, price_of
@@ -9,14 +10,15 @@ from app.standards.availability.breaker import Breaker
 from app.standards.availability.relay import Target
 
 
-def price_problems(settings: Settings) -> list[tuple[str, str]]:
+def price_problems(settings: Settings) -> list[Problem]:
     """A model whose price is unknown stops the start: its spending could not be limited."""
-    problems: list[tuple[str, str]] = []
+    problems: list[Problem] = []
     for name in settings.providers:
         try:
             price_of(settings, name)
-        except UnknownPriceError as error:
-            problems.append((f"{name}_model", str(error)))
+        except UnknownPriceError:
+            facts = {"provider": name.upper()}
+            problems.append(Problem(f"{name}_model", "unknown_price", facts))
     return problems
 
 

@@ -268,6 +268,17 @@ def test_the_log_line_tells_what_happened(app: RunningApp, fake: FakeProvider) -
     assert (line["attempts"], line["fallback"], line["outcome"]) == (1, False, "ok")
 
 
+def test_a_callers_own_tags_are_logged(app: RunningApp, fake: FakeProvider) -> None:
+    answer = app.client().chat.completions.with_raw_response.create(
+        model="auto", messages=HELLO, metadata={"team": "support"}, user="person@example.org"
+    )
+    line = app.request_line(answer.headers["x-request-id"])
+    assert line["metadata"] == {"team": "support"}
+    assert len(line["end_user"]) == 32
+    assert "person@example.org" not in app.log()
+    assert "person@example.org" not in str(fake.ledger.calls[0].body)
+
+
 def test_no_secret_and_no_prompt_reaches_the_log(app: RunningApp) -> None:
     prompt = "a very private sentence"
     app.client().chat.completions.create(

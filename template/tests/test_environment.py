@@ -1,6 +1,7 @@
 """A bad environment: everything that is wrong at once, exit code 78, and no value printed."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.foundation import checks
+from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.foundation.settings import InvalidSettingsError, Settings, read_settings
 from tests.fake_provider import FakeProvider
@@ -75,7 +77,7 @@ def test_each_required_name_is_required(
                 patch.setenv(required, value)
             with pytest.raises(InvalidSettingsError) as caught:
                 read_settings()
-        assert [name.upper() for name, _ in caught.value.problems] == [required]
+        assert [problem.name.upper() for problem in caught.value.problems] == [required]
 
 
 def test_an_unknown_price_stops_the_start(fake: FakeProvider, tmp_path: Path) -> None:
@@ -148,3 +150,15 @@ def test_the_demo_needs_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
             monkeypatch.delenv(name)
     monkeypatch.setenv("PROVIDERS", "demo")
     assert read_settings().anonymous_allowed
+
+
+def test_every_complaint_has_words_in_both_languages() -> None:
+    english, korean = load_messages("en"), load_messages("ko")
+    assert english.texts.keys() == korean.texts.keys()
+    folder = Path(checks.__file__).parents[1]
+    sources = [path.read_text(encoding="utf-8") for path in folder.rglob("*.py")]
+    complaints = re.findall(
+        r'(?:wrong\(|Problem\([^,()]+(?:\[0\])?, )"([a-z_]+)"', "\n".join(sources)
+    )
+    assert len(complaints) > 20
+    assert {f"setting.{complaint}" for complaint in complaints} <= english.texts.keys()

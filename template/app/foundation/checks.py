@@ -1,6 +1,10 @@
-"""Checks of single settings. Each says what to do, and none repeats the value."""
+"""Checks of single settings. None repeats the value: a mistyped key is still a key.
+
+Each names its complaint; the text is under `setting.<complaint>` in `texts/`.
+"""
 
 import re
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -21,6 +25,21 @@ _PLACEHOLDER = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a setting. `other_words` stand in where `texts/` has none."""
+
+    name: str
+    complaint: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    other_words: str = ""
+
+
+def wrong(complaint: str, **facts: Any) -> PydanticCustomError:
+    """The error that a check raises."""
+    return PydanticCustomError(complaint, complaint, facts)
+
+
 def is_placeholder(value: str) -> bool:
     """True for what stands in examples where a real value belongs."""
     return _PLACEHOLDER.fullmatch(value.strip().lower()) is not None
@@ -35,14 +54,14 @@ def secret(value: SecretStr) -> SecretStr:
 def http_url(value: str) -> str:
     """An http or https URL with a host."""
     if is_placeholder(value):
-        raise PydanticCustomError("placeholder", "is a placeholder: set the real URL")
+        raise wrong("placeholder")
     try:
         parts = urlsplit(value)
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid or any(letter.isspace() for letter in value):
-        raise PydanticCustomError("url", "must be a URL that begins with http:// or https://")
+        raise wrong("url")
     return value.rstrip("/")
 
 
@@ -55,9 +74,7 @@ def secret_http_url(value: SecretStr) -> SecretStr:
 def sqlite_url(value: str) -> str:
     """`sqlite:///relative.db`, or `sqlite:////absolute.db`."""
     if not value.startswith("sqlite:///") or value == "sqlite:///":
-        raise PydanticCustomError(
-            "database_url", "must be sqlite:///path: this app was generated for SQLite"
-        )
+        raise wrong("sqlite_url")
     return value
 
 
@@ -66,9 +83,7 @@ def timezone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (ValueError, OSError, LookupError):
-        raise PydanticCustomError(
-            "timezone", "must be an IANA time zone such as UTC or Asia/Seoul"
-        ) from None
+        raise wrong("timezone") from None
     return value
 
 
@@ -78,26 +93,20 @@ def named_keys(value: str) -> dict[str, Any]:
     for pair in filter(None, (part.strip() for part in value.split(","))):
         name, colon, key = (part.strip() for part in pair.partition(":"))
         if not colon or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
-            raise PydanticCustomError(
-                "app_api_keys", "must be name:key pairs; a name is 1-64 of A-Z a-z 0-9 . _ -"
-            )
+            raise wrong("named_keys")
         _check_secret(key)
         if name in keys:
-            raise PydanticCustomError("app_api_keys", "names a caller twice")
+            raise wrong("caller_twice")
         keys[name] = SecretStr(key)
     if len({key.get_secret_value() for key in keys.values()}) != len(keys):
-        raise PydanticCustomError("app_api_keys", "gives two callers the same key")
+        raise wrong("key_twice")
     return keys
 
 
 def _check_secret(value: str) -> None:
     if is_placeholder(value):
-        raise PydanticCustomError("placeholder", "is a placeholder: set the real value")
+        raise wrong("placeholder")
     if len(value) < MIN_SECRET_LENGTH:
-        raise PydanticCustomError(
-            "too_short",
-            "is too short: use at least {length} characters",
-            {"length": MIN_SECRET_LENGTH},
-        )
+        raise wrong("too_short", length=MIN_SECRET_LENGTH)
     if not re.fullmatch(r"[!-~]+", value):
-        raise PydanticCustomError("malformed", "must be visible ASCII characters without spaces")
+        raise wrong("not_visible_ascii")

@@ -19,7 +19,7 @@ class RequestRecord:
 
     request_id: str
     caller: str | None = None
-    end_user: str | None = None
+    end_user: str | None = None  # a hash of the request's `user`
     metadata: dict[str, str] | None = None
     model: str | None = None
     provider: str | None = None

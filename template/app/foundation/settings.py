@@ -20,10 +20,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError, PydanticUseDefault
+from pydantic_core import PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.foundation import checks
+from app.foundation.checks import Problem
 from app.foundation.project import Project, load_project
 
 PROVIDERS = ("openai", "anthropic", "gemini", "compatible", "demo")
@@ -49,13 +50,10 @@ def _model_of(provider: str) -> Any:
 
 
 class InvalidSettingsError(Exception):
-    """The environment is wrong: `problems` are pairs of a setting's name and what to do.
+    """The environment is wrong. `settings` could be read, with defaults for the rest."""
 
-    `settings` are those that could be read, with defaults for the rest.
-    """
-
-    def __init__(self, problems: list[tuple[str, str]], settings: "Settings") -> None:
-        super().__init__(", ".join(name.upper() for name, _ in problems))
+    def __init__(self, problems: list[Problem], settings: "Settings") -> None:
+        super().__init__(", ".join(problem.name.upper() for problem in problems))
         self.problems = problems
         self.settings = settings
 
@@ -140,13 +138,9 @@ class Settings(BaseSettings):
         known = (*_project().providers, "demo")
         for name in value:
             if name not in known:
-                raise PydanticCustomError(
-                    "provider",
-                    "{name} is not one of {known}",
-                    {"name": name, "known": ", ".join(known)},
-                )
+                raise checks.wrong("unknown_provider", known=", ".join(known))
         if len(set(value)) != len(value):
-            raise PydanticCustomError("provider", "names a provider twice")
+            raise checks.wrong("provider_twice")
         return value
 
     @field_validator("trusted_proxies", mode="before")
@@ -155,7 +149,7 @@ class Settings(BaseSettings):
         try:
             return tuple(ip_network(item, strict=False) for item in value)
         except ValueError:
-            raise PydanticCustomError("cidr", "must be CIDRs such as 10.0.0.0/8") from None
+            raise checks.wrong("cidr") from None
 
     @field_validator("app_api_keys", mode="before")
     @classmethod
@@ -188,63 +182,61 @@ class Settings(BaseSettings):
     @classmethod
     def _everything_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Report the mistakes inside fields together with those between fields."""
-        problems: dict[str, str] = {}
+        problems: dict[str, Problem] = {}
         try:
             settings = handler(data)
         except ValidationError as error:
-            problems = {
-                str(item["loc"][0]): item["msg"] for item in error.errors(include_url=False)
-            }
+            for item in error.errors(include_url=False):
+                name, facts = str(item["loc"][0]), item.get("ctx", {})
+                problems[name] = Problem(name, item["type"], facts, item["msg"])
             good = {name: value for name, value in data.items() if name not in problems}
             settings = handler(good)
-        for name, text in settings._between_fields():
-            problems.setdefault(name, text)
+        for problem in settings._between_fields():
+            problems.setdefault(problem.name, problem)
         if problems:
-            raise InvalidSettingsError(list(problems.items()), settings)
+            raise InvalidSettingsError(list(problems.values()), settings)
         return settings
 
-    def _between_fields(self) -> list[tuple[str, str]]:
-        """What no single field can know: pairs of a setting's name and what to do about it."""
-        wrong: list[tuple[str, str]] = []
+    def _between_fields(self) -> list[Problem]:
+        """What no single field can know."""
+        wrong: list[Problem] = []
         for provider in self.providers:
             wrong += self._provider_problems(provider)
         if not self.providers:
-            wrong.append(("providers", "name at least one provider"))
+            wrong.append(Problem("providers", "no_provider"))
         if self.app_env == "production":
             wrong += self._production_problems()
         return wrong
 
-    def _provider_problems(self, provider: str) -> list[tuple[str, str]]:
+    def _provider_problems(self, provider: str) -> list[Problem]:
         if provider == "demo":
             return []
-        wrong: list[tuple[str, str]] = []
+        wrong: list[Problem] = []
         if provider != "compatible" and getattr(self, f"{provider}_api_key") is None:
-            wrong.append((f"{provider}_api_key", "is missing: set the provider's API key"))
+            wrong.append(Problem(f"{provider}_api_key", "missing_provider_key"))
         if provider == "compatible" and self.compatible_base_url is None:
-            wrong.append(("compatible_base_url", "is missing: set the server's URL, ending in /v1"))
+            wrong.append(Problem("compatible_base_url", "missing_base_url"))
         if not getattr(self, f"{provider}_model"):
-            wrong.append((f"{provider}_model", "is missing: set the model's name"))
+            wrong.append(Problem(f"{provider}_model", "missing_model"))
         stated = [
             name
             for name in (f"{provider}_input_usd_per_mtok", f"{provider}_output_usd_per_mtok")
             if getattr(self, name) is None
         ]
         if len(stated) == 1:
-            wrong.append((stated[0], "is missing: state both prices, or neither"))
+            wrong.append(Problem(stated[0], "missing_price"))
         return wrong
 
-    def _production_problems(self) -> list[tuple[str, str]]:
-        wrong: list[tuple[str, str]] = []
+    def _production_problems(self) -> list[Problem]:
+        wrong: list[Problem] = []
         if "demo" in self.providers:
-            wrong.append(("providers", "demo is for development: name a real provider"))
+            wrong.append(Problem("providers", "demo_in_production"))
         if self.admin_token is None:
-            wrong.append(("admin_token", "is missing: set a long random value"))
+            wrong.append(Problem("admin_token", "missing_admin_token"))
         if not self.app_api_keys and not self.allow_anonymous:
-            wrong.append(
-                ("app_api_keys", "is missing: set name:key pairs, or ALLOW_ANONYMOUS=true")
-            )
+            wrong.append(Problem("app_api_keys", "missing_app_keys"))
         if "*" in self.cors_origins:
-            wrong.append(("cors_origins", "must name the origins: * is refused in production"))
+            wrong.append(Problem("cors_origins", "any_origin_in_production"))
         return wrong
 
     @property
@@ -274,14 +266,9 @@ class Settings(BaseSettings):
 
     def secret_values(self) -> list[str]:
         """Every secret in clear, for the log's last line of defence. Never log this."""
-        found: list[str] = []
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            parts = value.values() if isinstance(value, dict) else value
-            for part in parts if isinstance(parts, tuple) or parts is not value else (value,):
-                if isinstance(part, SecretStr):
-                    found.append(part.get_secret_value())
-        return found
+        found: list[Any] = [*self.app_api_keys.values(), *self.alert_urls]
+        found += [getattr(self, name) for name in type(self).model_fields]
+        return [value.get_secret_value() for value in found if isinstance(value, SecretStr)]
 
 
 def read_settings() -> Settings:

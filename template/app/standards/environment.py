@@ -7,31 +7,30 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from app.foundation.messages import load_messages
+from app.foundation.checks import Problem
+from app.foundation.messages import Messages, load_messages
 from app.foundation.project import load_project
 from app.foundation.settings import InvalidSettingsError, Settings, read_settings
 
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 
-Problem = tuple[str, str]
 Check = Callable[[Settings], list[Problem]]
 
 
 def load_or_exit(*checks: Check) -> Settings:
     """The settings; or a report on standard error and exit code 78.
 
-    `checks` know what no setting knows of itself: they return more pairs of a name and what to do.
+    `checks` know what no setting knows of itself, such as whether a model's price is known.
     """
-    problems: dict[str, str] = {}
+    problems: list[Problem] = []
     try:
         settings = read_settings()
     except InvalidSettingsError as error:
-        settings, problems = error.settings, dict(error.problems)
+        settings, problems = error.settings, error.problems
     for check in checks:
-        for name, text in check(settings):
-            problems.setdefault(name, text)
+        problems += check(settings)
     if problems:
-        stop(list(problems.items()))
+        stop(problems)
     return settings
 
 
@@ -39,8 +38,17 @@ def stop(problems: list[Problem]) -> NoReturn:
     """Print the problems, one a line, and exit with code 78."""
     project = load_project()
     messages = load_messages(project.language)
-    lines = [messages.text("environment.found", name=project.name, count=len(problems))]
-    lines += [f"  {name.upper()}: {text}" for name, text in sorted(problems)]
+    # One complaint a setting, the first: what follows from it needs no line of its own.
+    texts = {problem.name: _words(problem, messages) for problem in reversed(problems)}
+    lines = [messages.text("environment.found", name=project.name, count=len(texts))]
+    lines += [f"  {name.upper()}: {text}" for name, text in sorted(texts.items())]
     lines.append(messages.text("environment.hint"))
     print("\n".join(lines), file=sys.stderr)
     raise SystemExit(EX_CONFIG)
+
+
+def _words(problem: Problem, messages: Messages) -> str:
+    key = f"setting.{problem.complaint}"
+    if key not in messages.texts:
+        return problem.other_words
+    return messages.text(key, **problem.facts)

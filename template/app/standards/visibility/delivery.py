@@ -17,11 +17,10 @@ PAUSES_SECONDS = (1.0, 3.0)
 MAX_WAITING = 50
 
 
-def alert_url_problems(settings: Settings) -> list[str]:
-    """What is wrong with ALERT_URLS. The URLs hold tokens: they are counted, not repeated."""
+def alert_url_problems(settings: Settings) -> list[int]:
+    """Which of ALERT_URLS, from 1 on, apprise does not know. They hold tokens: none is repeated."""
     found = enumerate(_plugins(settings), 1)
-    wrong = [place for place, plugin in found if plugin is None]
-    return [f"entry {place} is not a URL that apprise knows" for place in wrong]
+    return [place for place, plugin in found if plugin is None]
 
 
 def load_targets(settings: Settings) -> list["Target"]:
