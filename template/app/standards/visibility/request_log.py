@@ -24,6 +24,7 @@ _FROM_RECORD = (
     "error_code",
     "caller",
     "end_user",
+    "metadata",
     "model",
     "provider",
     "input_tokens",
