@@ -230,6 +230,7 @@ def test_a_good_request_has_one_line_with_its_facts(port: int, log: Log) -> None
         "error_code": None,
         "caller": "web",
         "end_user": None,
+        "metadata": None,
         "model": "gpt-5",
         "provider": "openai",
         "input_tokens": 12,
