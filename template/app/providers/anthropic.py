@@ -12,20 +12,16 @@ from app.providers.base import (
     Piece,
     Prompt,
     Provider,
-    ProviderError,
     Usage,
 )
-from app.providers.failures import not_transported, refused
 from app.providers.wire import (
-    LIMITS,
-    TRANSPORT_ERRORS,
     HttpProvider,
     Reader,
     clean,
+    client_options,
     conversation,
     count,
     encode,
-    http_timeouts,
     section,
 )
 
@@ -48,6 +44,7 @@ class Anthropic(HttpProvider):
     """
 
     name = "anthropic"
+    sdk_errors = (anthropic.AnthropicError,)
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection.model)
@@ -56,9 +53,7 @@ class Anthropic(HttpProvider):
             base_url=connection.base_url,
             max_retries=0,
             open_telemetry=False,
-            http_client=anthropic.DefaultAsyncHttpxClient(
-                timeout=http_timeouts(connection.timeouts), limits=LIMITS, follow_redirects=False
-            ),
+            http_client=anthropic.DefaultAsyncHttpxClient(**client_options(connection)),
         )
 
     def request(self, prompt: Prompt, *, stream: bool) -> dict[str, Any]:
@@ -86,27 +81,18 @@ class Anthropic(HttpProvider):
             body["output_config"] = {"format": output}
         return body
 
-    async def send(self, body: dict[str, Any], *, stream: bool) -> httpx2.Response:
-        """Send it with the SDK's client. Nothing of the SDK reads the answer: that is our job."""
+    async def post(self, body: dict[str, Any], *, stream: bool) -> httpx2.Response:
+        """Send it. The SDK is asked for the raw response, which it leaves unread."""
         sampled = "temperature" in body or "top_p" in body
-        failure: ProviderError
-        try:
-            response = await self._client.post(
-                "/v1/messages",
-                content=encode(body),
-                cast_to=httpx2.Response,
-                options={"headers": {"anthropic-version": _SAMPLING_VERSION}} if sampled else {},
-                stream=True,  # to the SDK it only means: leave the body unread
-                stream_cls=anthropic.AsyncStream[Any],
-            )
-            return cast(httpx2.Response, response)
-        except anthropic.APIStatusError as error:
-            failure = refused(self.name, error.response)
-        except anthropic.APIConnectionError as error:
-            failure = not_transported(self.name, error.__cause__)
-        except TRANSPORT_ERRORS as error:
-            failure = not_transported(self.name, error)
-        raise failure
+        response = await self._client.post(
+            "/v1/messages",
+            content=encode(body),
+            cast_to=httpx2.Response,
+            options={"headers": {"anthropic-version": _SAMPLING_VERSION}} if sampled else {},
+            stream=True,
+            stream_cls=anthropic.AsyncStream[Any],
+        )
+        return cast(httpx2.Response, response)
 
     def answer(self, data: Any) -> Answer:
         """Read a whole message."""

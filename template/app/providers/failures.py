@@ -30,38 +30,17 @@ _KIND_OF_STATUS: dict[int, ErrorKind] = {
 
 # The words of the three wires, most telling first: OpenAI's `type` is often a mere
 # "invalid_request_error" where its `code` says what happened.
-_KIND_OF_WORD: dict[str, ErrorKind] = {
-    "insufficient_quota": "quota",
-    "billing_error": "quota",
-    "billing_not_active": "quota",
-    "billing_hard_limit_reached": "quota",
-    "enforced_spend_limit_reached": "quota",
-    "contract_spend_limit_reached": "quota",
-    "linked_organization_spend_limit_reached": "quota",
-    "invalid_api_key": "rejected_key",
-    "api_key_invalid": "rejected_key",
-    "authentication_error": "rejected_key",
-    "permission_error": "rejected_key",
-    "unauthenticated": "rejected_key",
-    "permission_denied": "rejected_key",
-    "failed_precondition": "rejected_key",
-    "rate_limit_error": "rate_limited",
-    "rate_limit_exceeded": "rate_limited",
-    "resource_exhausted": "rate_limited",
-    "overloaded_error": "overloaded",
-    "server_error": "overloaded",
-    "api_error": "overloaded",
-    "timeout_error": "overloaded",
-    "internal": "overloaded",
-    "unavailable": "overloaded",
-    "deadline_exceeded": "overloaded",
-    "model_not_found": "unknown_model",
-    "not_found_error": "unknown_model",
-    "not_found": "unknown_model",
-    "invalid_request_error": "invalid",
-    "invalid_argument": "invalid",
-    "request_too_large": "invalid",
+_WORDS: dict[ErrorKind, str] = {
+    "quota": "insufficient_quota billing_error billing_not_active billing_hard_limit_reached",
+    "rejected_key": "invalid_api_key api_key_invalid authentication_error permission_error "
+    "unauthenticated permission_denied failed_precondition",
+    "rate_limited": "rate_limit_error rate_limit_exceeded resource_exhausted",
+    "overloaded": "overloaded_error server_error api_error timeout_error internal unavailable "
+    "deadline_exceeded",
+    "unknown_model": "model_not_found not_found_error not_found",
+    "invalid": "invalid_request_error invalid_argument request_too_large",
 }
+_KIND_OF_WORD = {word: kind for kind, words in _WORDS.items() for word in words.split()}
 
 
 def not_transported(
@@ -136,9 +115,11 @@ def _kind_told(error: dict[str, Any]) -> ErrorKind | None:
     told = {str(error.get(name)).lower() for name in ("code", "type", "status")}
     for detail in _details(error):
         told |= {str(detail.get(name)).lower() for name in ("reason", "error_code")}
-        if "PerDay" in str(detail.get("violations")):
+        if "PerDay" in str(detail.get("violations")):  # Gemini, where a RetryInfo says "34s"
             return "quota"
     if "credit balance" in str(error.get("message")):  # Anthropic, with a plain 400
+        return "quota"
+    if any("spend_limit" in word for word in told):  # Anthropic, with a 429
         return "quota"
     return next((kind for word, kind in _KIND_OF_WORD.items() if word in told), None)
 

@@ -15,17 +15,15 @@ from app.providers.base import (
     Provider,
     Usage,
 )
-from app.providers.failures import not_transported, refused
+from app.providers.failures import refused
 from app.providers.wire import (
-    LIMITS,
-    TRANSPORT_ERRORS,
     HttpProvider,
     Reader,
     clean,
+    client_options,
     conversation,
     count,
     encode,
-    http_timeouts,
 )
 
 
@@ -42,8 +40,7 @@ class Gemini(HttpProvider):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection.model)
-        timeout = http_timeouts(connection.timeouts)
-        self._client = httpx2.AsyncClient(timeout=timeout, limits=LIMITS)
+        self._client = httpx2.AsyncClient(**client_options(connection))
         options = HttpOptions(base_url=connection.base_url, httpx_async_client=self._client)
         sdk = genai.Client(api_key=connection.api_key, vertexai=False, http_options=options)
         model = self.model if "/" in self.model else f"models/{self.model}"
@@ -78,21 +75,17 @@ class Gemini(HttpProvider):
             body["systemInstruction"] = {"parts": [{"text": system}]}
         return body
 
-    async def send(self, body: dict[str, Any], *, stream: bool) -> httpx2.Response:
+    async def post(self, body: dict[str, Any], *, stream: bool) -> httpx2.Response:
         """Send it with the SDK's address and headers."""
         call = self._stream_call if stream else self._whole_call
         request = self._client.build_request(
             "POST", call.url, headers=call.headers, content=encode(body)
         )
-        try:
-            response = await self._client.send(request, stream=True)
-            if response.is_success:
-                return response
+        response = await self._client.send(request, stream=True)
+        if not response.is_success:
             await response.aread()
-            failure = refused(self.name, response)
-        except TRANSPORT_ERRORS as error:
-            failure = not_transported(self.name, error)
-        raise failure
+            raise refused(self.name, response)
+        return response
 
     def answer(self, data: Any) -> Answer:
         """Read a whole response."""

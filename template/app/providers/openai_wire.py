@@ -11,22 +11,10 @@ from app.providers.base import (
     FinishReason,
     Piece,
     Prompt,
-    ProviderError,
     ResponseFormat,
     Usage,
 )
-from app.providers.failures import not_transported, refused
-from app.providers.wire import (
-    LIMITS,
-    TRANSPORT_ERRORS,
-    HttpProvider,
-    Reader,
-    clean,
-    count,
-    encode,
-    http_timeouts,
-    section,
-)
+from app.providers.wire import HttpProvider, Reader, clean, client_options, count, encode, section
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "length": "length",
@@ -38,6 +26,7 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 class OpenAIWire(HttpProvider):
     """Any server with `POST {base_url}/chat/completions`."""
 
+    sdk_errors = (openai.OpenAIError,)
     max_tokens_field: ClassVar[str]
     end_user_field: ClassVar[str]
     needs_end_marker: ClassVar[bool]
@@ -48,9 +37,7 @@ class OpenAIWire(HttpProvider):
             api_key=connection.api_key,
             base_url=connection.base_url,
             max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(
-                timeout=http_timeouts(connection.timeouts), limits=LIMITS, follow_redirects=False
-            ),
+            http_client=openai.DefaultAsyncHttpxClient(**client_options(connection)),
         )
 
     def request(self, prompt: Prompt, *, stream: bool) -> dict[str, Any]:
@@ -73,25 +60,16 @@ class OpenAIWire(HttpProvider):
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return body
 
-    async def send(self, body: dict[str, Any], *, stream: bool) -> httpx2.Response:
-        """Send it with the SDK's client. Nothing of the SDK reads the answer: that is our job."""
-        failure: ProviderError
-        try:
-            response = await self._client.post(
-                "/chat/completions",
-                content=encode(body),
-                cast_to=httpx2.Response,
-                stream=True,  # to the SDK it only means: leave the body unread
-                stream_cls=openai.AsyncStream[Any],
-            )
-            return cast(httpx2.Response, response)
-        except openai.APIStatusError as error:
-            failure = refused(self.name, error.response)
-        except openai.APIConnectionError as error:
-            failure = not_transported(self.name, error.__cause__)
-        except TRANSPORT_ERRORS as error:
-            failure = not_transported(self.name, error)
-        raise failure
+    async def post(self, body: dict[str, Any], *, stream: bool) -> httpx2.Response:
+        """Send it. The SDK is asked for the raw response, which it leaves unread."""
+        response = await self._client.post(
+            "/chat/completions",
+            content=encode(body),
+            cast_to=httpx2.Response,
+            stream=True,
+            stream_cls=openai.AsyncStream[Any],
+        )
+        return cast(httpx2.Response, response)
 
     def answer(self, data: Any) -> Answer:
         """Read a whole chat completion."""

@@ -5,6 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import httpx2
@@ -12,17 +13,16 @@ from pydantic_core import from_json
 
 from app.providers.base import (
     Answer,
+    Connection,
     Message,
     Piece,
     Prompt,
     ProviderError,
     Role,
-    Timeouts,
     Usage,
 )
-from app.providers.failures import error_inside, not_transported
+from app.providers.failures import error_inside, not_transported, refused
 
-LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 DRAIN_SECONDS = 0.1
 # TLS that breaks in mid-answer surfaces as a bare ssl.SSLError, an OSError (httpx2 issue 854).
@@ -51,6 +51,7 @@ class HttpProvider(ABC):
     """A provider over HTTP. A subclass writes the request, sends it, and reads what comes back."""
 
     name: ClassVar[str]
+    sdk_errors: ClassVar[tuple[type[Exception], ...]] = ()
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -60,8 +61,8 @@ class HttpProvider(ABC):
         """The body of the call, in the provider's words."""
 
     @abstractmethod
-    async def send(self, body: dict[str, Any], *, stream: bool) -> httpx2.Response:
-        """Send it, and return a successful response, unread. Raises `ProviderError`."""
+    async def post(self, body: dict[str, Any], *, stream: bool) -> httpx2.Response:
+        """Send it with the SDK's client, and return a successful response, unread."""
 
     @abstractmethod
     def answer(self, data: Any) -> Answer:
@@ -77,11 +78,11 @@ class HttpProvider(ABC):
 
     async def complete(self, prompt: Prompt) -> Answer:
         """Ask for the whole answer. Raises `ProviderError`."""
-        return await self._whole(await self.send(self.request(prompt, stream=False), stream=False))
+        return await self._whole(await self._send(prompt, stream=False))
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[Piece, None]:
         """Ask for the answer in pieces. Raises `ProviderError`; closing it ends the call."""
-        response = await self.send(self.request(prompt, stream=True), stream=True)
+        response = await self._send(prompt, stream=True)
         if "json" in (kind := response.headers.get("content-type", "")) or "html" in kind:
             answer = await self._whole(response)
             yield Piece(answer.text, answer.finish_reason, answer.usage)
@@ -102,6 +103,19 @@ class HttpProvider(ABC):
             await response.aclose()
         if not reader.complete:  # raised out here, it has no exception of the SDK as its context
             raise failure or ProviderError("broken", self.name, usage=reader.usage)
+
+    async def _send(self, prompt: Prompt, *, stream: bool) -> httpx2.Response:
+        try:
+            return await self.post(self.request(prompt, stream=stream), stream=stream)
+        except TRANSPORT_ERRORS as error:
+            failure = not_transported(self.name, error)
+        except self.sdk_errors as error:
+            response = getattr(error, "response", None)
+            if response is None:
+                failure = not_transported(self.name, error.__cause__)
+            else:
+                failure = refused(self.name, response)
+        raise failure
 
     def _piece(self, reader: Reader, data: bytes) -> Piece | None:
         if reader.ended:
@@ -183,11 +197,11 @@ def parse(data: bytes) -> Any:
         return json.loads(data)
 
 
-def http_timeouts(timeouts: Timeouts) -> httpx2.Timeout:
-    """Our timeouts, in httpx2's words."""
-    return httpx2.Timeout(
-        connect=timeouts.connect, read=timeouts.read, write=timeouts.write, pool=timeouts.pool
-    )
+def client_options(connection: Connection) -> dict[str, Any]:
+    """How every SDK's HTTP client is set up. A redirect could carry the key to another host."""
+    timeout = httpx2.Timeout(**asdict(connection.timeouts))
+    limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
+    return {"timeout": timeout, "limits": limits, "follow_redirects": False}
 
 
 def clean(text: Any) -> str:

@@ -1,0 +1,102 @@
+"""What the tests of the template share: its questions, its files, and how apps are made from it."""
+
+import os
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from copier import run_copy
+
+from tests.releases.snapshot import PARTS, ROOT, git
+
+TEMPLATE = ROOT / "template"
+PROVIDERS = ("openai", "anthropic", "gemini", "compatible")
+ON_CALL = {"on_call_name": "Kim Minji", "on_call_contact": "+82 10 5550 0100"}
+
+CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text(encoding="utf-8"))
+QUESTIONS: dict[str, dict[str, Any]] = {
+    name: question for name, question in CONFIG.items() if not name.startswith("_")
+}
+
+
+def answers(**given: Any) -> dict[str, Any]:
+    """The answers of a test, someone on call. Copier ignores an unknown name; this does not."""
+    unknown = given.keys() - QUESTIONS.keys()
+    if unknown:
+        raise KeyError(f"no such question: {', '.join(sorted(unknown))}")
+    return ON_CALL | given
+
+
+def generate(
+    source: str | Path, folder: Path, given: dict[str, Any], ref: str | None = None
+) -> Path:
+    """Copy the template as a user does who trusts nothing."""
+    run_copy(str(source), folder, data=given, defaults=True, quiet=True, unsafe=False, vcs_ref=ref)
+    return folder
+
+
+def export(folder: Path) -> Path:
+    """Write the template as it lies in the working tree, uncommitted changes too, into `folder`."""
+    names = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS)
+    for name in names.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target)
+    return folder
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """Every file below `folder`, by its path in it."""
+    return {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".git" not in path.relative_to(folder).parts
+    }
+
+
+def texts(folder: Path) -> Iterator[tuple[str, str]]:
+    """Every text file below `folder` but the tokenizer's ranks: its path and its content."""
+    for name, path in files(folder).items():
+        if "/ranks/" not in name:
+            yield name, path.read_text(encoding="utf-8")
+
+
+def ownership(folder: Path) -> dict[str, str]:
+    """The kinds of the app's files: path or folder to kind. Raises where a path is listed twice."""
+    with (folder / ".survival-kit/ownership.toml").open("rb") as file:
+        entries = tomllib.load(file)["files"]
+    kinds: dict[str, str] = {}
+    for entry in entries:
+        assert set(entry) == {"kind", "path", "why"}, entry
+        assert entry["path"] not in kinds, f"{entry['path']} is listed twice"
+        assert entry["why"].endswith("."), entry
+        kinds[entry["path"]] = entry["kind"]
+    return kinds
+
+
+def owner(name: str, kinds: dict[str, str]) -> str | None:
+    """The kind of one file: of the paths that name it or a folder around it, the longest counts."""
+    around = [path for path in kinds if name == path or (path[-1] == "/" and name.startswith(path))]
+    return kinds[max(around, key=len)] if around else None
+
+
+def run(folder: Path, *command: str | Path, **environment: str) -> str:
+    """Run a command in `folder`; what it prints is the message when it fails."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+        | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}"
+    return done.stdout

@@ -1,0 +1,66 @@
+"""Whole generated apps: installed, linted, type-checked and tested on three Pythons."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit import PROVIDERS, answers, generate, run
+
+pytestmark = pytest.mark.apps
+
+APPS: list[tuple[str, dict[str, Any]]] = [
+    ("3.11", {"providers": ["openai"]}),
+    ("3.12", {"providers": ["anthropic"], "language": "ko", "web_page": False}),
+    ("3.13", {"providers": ["gemini"], "project_name": "우리 회사 도우미"}),
+    ("3.13", {"providers": ["compatible"], "language": "ko", "daily_cost_cap_usd": "0.50"}),
+    ("3.12", {"providers": [*reversed(PROVIDERS)], "project_name": 'Kim\'s "Helper"'}),
+]
+
+
+def interpreter(version: str) -> str:
+    """A Python of this version. Outside CI, the running one stands in where it is missing."""
+    for path in (shutil.which(f"python{version}"), *pyenv(version)):
+        if (
+            path
+            and subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
+        ):
+            return str(path)
+    assert not os.environ.get("CI"), f"Python {version} is missing: CI tests apps on it"
+    return sys.executable
+
+
+def pyenv(version: str) -> list[Path]:
+    """The Pythons of this version that pyenv keeps."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    return sorted(root.glob(f"versions/{version}.*/bin/python"))
+
+
+@pytest.mark.parametrize(
+    ("version", "given"), APPS, ids=["-".join(given["providers"]) for _, given in APPS]
+)
+def test_an_app_installs_and_passes_its_own_tests(
+    folder: Path, tmp_path: Path, version: str, given: dict[str, Any]
+) -> None:
+    app = generate(folder, tmp_path / "app", answers(**given))
+    run(app, "git", "init", "--quiet")
+    run(app, "uv", "lock", "--quiet")
+    run(app, "uv", "sync", "--quiet", "--locked", "--python", interpreter(version))
+    run(app, "uv", "run", "--no-sync", "ruff", "format", "--check")
+    run(app, "uv", "run", "--no-sync", "ruff", "check")
+    run(app, "uv", "run", "--no-sync", "mypy")
+    print(run(app, "uv", "run", "--no-sync", "pytest", "-q"))
+    clean = run(app, "git", "status", "--porcelain", "--untracked-files=all").split()
+    assert not [name for name in clean if name.startswith((".venv", "data", "app/__pycache__"))]
+
+
+def test_every_python_and_every_provider_is_tried() -> None:
+    assert {version for version, _ in APPS} == {"3.11", "3.12", "3.13"}
+    alone = {given["providers"][0] for _, given in APPS if len(given["providers"]) == 1}
+    assert alone == set(PROVIDERS)
+    assert {given.get("language", "en") for _, given in APPS} == {"en", "ko"}
+    assert {given.get("web_page", True) for _, given in APPS} == {True, False}

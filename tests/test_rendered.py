@@ -1,0 +1,307 @@
+"""What is generated, over all answers in pairs: it parses, is formatted, is what was asked."""
+
+import ast
+import configparser
+import itertools
+import json
+import re
+import sys
+import tomllib
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from tests.kit import PROVIDERS, answers, files, generate, owner, ownership, run, texts
+from tests.pairs import pairwise
+
+HOSTILE = (
+    'Kim\'s "Helper" \\ {{ 7 * 7 }} {% raw %} ${HOME} `id` %s <b>&amp;</b>',
+    "<|endoftext|> ''' \"\"\" # -- ; : - [x](y) | * _ ~ ]]> --> */ \\n \\u0041",
+    "우리 회사 도우미 🦉 é e\u0301 ﷽ 漢字",
+)
+CHOICES: dict[str, list[Any]] = {
+    "project_name": ["My LLM App", HOSTILE[0][:60].strip(), HOSTILE[1][:60].strip(), "가" * 60],
+    "about": ["An assistant.", *HOSTILE, "x" * 200],
+    "language": ["en", "ko"],
+    "providers": [
+        ["openai"],
+        ["anthropic"],
+        ["gemini"],
+        ["compatible"],
+        ["gemini", "openai"],
+        ["compatible", "gemini", "anthropic", "openai"],
+    ],
+    "openai_model": ["gpt-6-luna", "ft:gpt-4.1:acme::a1"],
+    "anthropic_model": ["claude-haiku-5-5", "anthropic.claude-v2:1@eu"],
+    "gemini_model": ["gemini-3.1-flash-lite", "models/g"],
+    "compatible_model": ["openai/gpt-oss-20b", "a" * 128],
+    "store": ["sqlite"],
+    "deploy": ["docker"],
+    "web_page": [True, False],
+    "daily_cost_cap_usd": ["5", "0.01", "100000", 2.5],
+    "on_call_name": ["Kim Minji", *HOSTILE],
+    "on_call_contact": ["+82 10 5550 0100", *HOSTILE],
+}
+CASES = pairwise(CHOICES)
+
+# The module that is imported, and the distribution that brings it where the names differ.
+DISTRIBUTIONS = {
+    "google.genai": "google-genai",
+    "opentelemetry.exporter": "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry": "opentelemetry-sdk",
+    "dotenv": "python-dotenv",
+    "pydantic_core": "pydantic",
+    "yaml": "pyyaml",
+}
+RESERVED = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{n}" for port in ("com", "lpt") for n in range(10)),
+}
+
+
+class App(NamedTuple):
+    """A generated app and its answers."""
+
+    path: Path
+    given: dict[str, Any]
+
+    @property
+    def pyproject(self) -> dict[str, Any]:
+        return tomllib.loads((self.path / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", params=range(len(CASES)))
+def app(
+    request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> App:
+    given = answers(**CASES[request.param])
+    return App(generate(folder, tmp_path_factory.mktemp("case") / "app", given), given)
+
+
+def test_every_two_answers_meet() -> None:
+    met = {
+        frozenset([(one, repr(case[one])), (two, repr(case[two]))])
+        for case in CASES
+        for one, two in itertools.combinations(CHOICES, 2)
+    }
+    assert len(met) == sum(
+        len(CHOICES[one]) * len(CHOICES[two]) for one, two in itertools.combinations(CHOICES, 2)
+    )
+    assert len(CASES) <= 40
+
+
+def test_everything_parses(app: App) -> None:
+    for name, text in texts(app.path):
+        match Path(name).suffix:
+            case ".toml":
+                tomllib.loads(text)
+            case ".yml" | ".yaml":
+                yaml.safe_load(text)
+            case ".json":
+                json.loads(text)
+            case ".ini":
+                configparser.ConfigParser().read_string(text)
+            case ".py":
+                ast.parse(text, name)
+
+
+def test_everything_is_formatted(app: App) -> None:
+    for name, text in texts(app.path):
+        assert not text or text.endswith("\n"), name
+        assert not text.endswith("\n\n"), f"{name} ends in blank lines"
+        assert "\r" not in text, name
+        assert not re.search(r"[ \t]\n", text), f"{name} has spaces at the end of a line"
+        if not name.endswith(".py"):
+            assert "\n\n\n" not in text, f"{name} has two blank lines"
+            assert "\t" not in text, f"{name} has a tab"
+
+
+def test_ruff_agrees(app: App) -> None:
+    run(app.path, "ruff", "format", "--check", "--no-cache", ".")
+    run(app.path, "ruff", "check", "--no-cache", ".")
+
+
+def test_the_answers_arrive_unchanged(app: App) -> None:
+    given = app.given
+    project = json.loads((app.path / "app/project.json").read_text(encoding="utf-8"))
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", project.pop("slug"))
+    assert project == {
+        "name": given["project_name"],
+        "about": given["about"],
+        "language": given["language"],
+        "providers": given["providers"],
+        "models": {name: given[f"{name}_model"] for name in given["providers"]},
+        "store": given["store"],
+        "deploy": given["deploy"],
+        "web_page": given["web_page"],
+        "daily_cost_cap_usd": float(given["daily_cost_cap_usd"]),
+        "on_call": {"name": given["on_call_name"], "contact": given["on_call_contact"]},
+    }
+    assert app.pyproject["project"]["description"] == given["about"]
+    for name in ("README.md", "AGENTS.md"):
+        text = (app.path / name).read_text(encoding="utf-8")
+        assert text.startswith(f"# {given['project_name']}")
+        assert f"\n\n{given['about']}\n\n" in text
+    recorded = yaml.safe_load((app.path / ".copier-answers.yml").read_text(encoding="utf-8"))
+    for name, value in recorded.items():
+        if name in given and name not in {"providers", "daily_cost_cap_usd"}:
+            assert value == given[name], name
+
+
+def test_nothing_is_left_over(app: App) -> None:
+    given, names = app.given, set(files(app.path))
+    missing = [name for name in PROVIDERS if name not in given["providers"]]
+    present = {Path(name).stem for name in names if name.startswith("app/providers/")}
+    assert not present & set(missing)
+    wire = {"openai", "compatible"} & set(given["providers"])
+    assert bool(wire) or "openai_wire" not in present
+    for name in ("README.md", ".env.example", "AGENTS.md", "app/project.json", "compose.yaml"):
+        text = (app.path / name).read_text(encoding="utf-8")
+        for provider in missing:
+            assert f"{provider}_" not in text.lower(), f"{name} speaks of {provider}"
+    web = [name for name in names if name.startswith("app/web/") or name == "app/routes/web.py"]
+    assert bool(web) == given["web_page"]
+    assert not [name for name in names if name.endswith((".jinja", ".pyc", ".rej", ".orig"))]
+    if "{%" not in "".join(map(str, given.values())):
+        for name, text in texts(app.path):
+            assert name.endswith((".py", ".js")) or not re.search(r"\{%|\{\{|\{#", text), name
+
+
+def test_what_is_imported_is_declared(app: App) -> None:
+    project = app.pyproject
+    runtime = {Requirement(line).name for line in project["project"]["dependencies"]}
+    dev = {Requirement(line).name for line in project["dependency-groups"]["dev"]}
+    for name, module in imports(app.path):
+        top = module.split(".")[0]
+        if top in sys.stdlib_module_names or module == "google":
+            continue
+        if top in {"app", "tests"}:
+            path = app.path / module.replace(".", "/")
+            parent = path.parent
+            assert (
+                path.with_suffix(".py").is_file()
+                or path.is_dir()
+                or parent.with_suffix(".py").is_file()
+                or (parent / "__init__.py").is_file()
+            ), f"{name} imports {module}, which is not in this app"
+            continue
+        wanted = next(
+            (dist for start, dist in DISTRIBUTIONS.items() if f"{module}.".startswith(f"{start}.")),
+            top.replace("_", "-"),
+        )
+        declared = runtime if name.startswith("app/") else runtime | dev
+        assert wanted in declared, f"{name} imports {module}, which is not declared"
+
+
+def imports(path: Path) -> Iterator[tuple[str, str]]:
+    """Every file below app/ and tests/ with each module that it imports."""
+    for name, file in files(path).items():
+        if not name.endswith(".py"):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from ((name, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield name, node.module
+                if node.module.split(".")[0] in {"app", "tests", "google"}:
+                    yield from ((name, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def test_dependencies_are_sorted_and_bounded(app: App) -> None:
+    project = app.pyproject
+    for lines in (project["project"]["dependencies"], project["dependency-groups"]["dev"]):
+        requirements = [Requirement(line) for line in lines]
+        names = [requirement.name for requirement in requirements]
+        assert names == sorted(names)
+        assert all(">=" in str(requirement.specifier) for requirement in requirements)
+        for requirement in requirements:
+            assert requirement.name in {"cryptography", "tzdata"} or "<" in str(requirement)
+
+
+def test_settings_are_those_of_the_app(app: App) -> None:
+    text = (app.path / ".env.example").read_text(encoding="utf-8")
+    offered = re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", text, re.MULTILINE)
+    assert len(offered) == len(set(offered))
+    missing = tuple(f"{name}_" for name in PROVIDERS if name not in app.given["providers"])
+    settings = ast.parse((app.path / "app/foundation/settings.py").read_text(encoding="utf-8"))
+    known = {
+        line.target.id.upper()
+        for node in ast.walk(settings)
+        if isinstance(node, ast.ClassDef) and node.name == "Settings"
+        for line in node.body
+        if isinstance(line, ast.AnnAssign)
+        and isinstance(line.target, ast.Name)
+        and not line.target.id.startswith(missing)
+    }
+    assert set(offered) == known
+    assert not re.search(r"^[^#\n]", text, re.MULTILINE), "every line of the example is a comment"
+
+
+def test_file_names_are_legal_everywhere(app: App) -> None:
+    names = list(files(app.path))
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in names}) == len(names)
+    for name in names:
+        assert len(name) <= 120, name
+        for part in name.split("/"):
+            assert re.fullmatch(r"[A-Za-z0-9._-]+", part), name
+            assert not part.endswith((".", " ")), name
+            assert part.split(".")[0].lower() not in RESERVED, name
+
+
+def test_every_file_is_of_exactly_one_kind(app: App) -> None:
+    kinds = ownership(app.path)
+    assert set(kinds.values()) == {"template", "mergeable", "yours"}
+    names = files(app.path)
+    assert not [name for name in names if owner(name, kinds) is None]
+    for path, kind in kinds.items():
+        around = [name for name in names if name == path or name.startswith(path)]
+        assert around, f"{path} is listed, and no such file was generated"
+        if kind == "mergeable":
+            assert not path.endswith("/")
+            text = names[path].read_text(encoding="utf-8").lower()
+            assert re.search(
+                r"(your|yours|여러분).*(block|here on|블록|아래|글)|아래는 여러분", text
+            ), path
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_docker_files_hold_what_linters_know(folder: Path, tmp_path: Path, language: str) -> None:
+    app = generate(folder, tmp_path / "app", answers(language=language))
+    run(app, "hadolint", "Dockerfile")
+    run(app, "check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml")
+    dockerfile = (app / "Dockerfile").read_text()
+    assert "# syntax" not in dockerfile
+    assert "USER 999:999" in dockerfile
+    service = yaml.safe_load((app / "compose.yaml").read_text())["services"]["app"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert int(service["stop_grace_period"].removesuffix("s")) > 60
+
+
+def test_secrets_are_ignored_by_git_and_docker(folder: Path, tmp_path: Path) -> None:
+    app = generate(folder, tmp_path / "app", answers())
+    run(app, "git", "init", "--quiet")
+    secret = [".env", ".env.local", "a.pem", "a.key", "secrets/ADMIN_TOKEN", "data/app.db"]
+    ignored = run(app, "git", "check-ignore", *secret, ".venv/x", "app/__pycache__/x.pyc")
+    assert ignored.split()[: len(secret)] == secret
+    assert "uv.lock" not in run(app, "git", "status", "--porcelain", "--ignored").split()
+    lines = (app / ".dockerignore").read_text().splitlines()
+    assert lines.index("*") < lines.index("!app") < lines.index("**/.env*")
+
+
+def test_a_generated_app_differs_from_the_template_in_data_files_alone(
+    folder: Path, tmp_path: Path
+) -> None:
+    app = generate(folder, tmp_path / "app", answers(providers=list(PROVIDERS)))
+    for name, path in files(app).items():
+        if name.endswith(".py"):
+            assert path.read_bytes() == (folder / "template" / name).read_bytes(), name
