@@ -8,7 +8,7 @@ way to a provider. Nothing is spent before `admit`, and whatever happens after i
 
 import hashlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from app.foundation.errors import AppError
 from app.foundation.messages import Messages
 from app.foundation.record import RequestRecord
 from app.foundation.settings import Settings
-from app.providers.base import Message, Piece, Prompt, Usage
+from app.providers.base import Message, Prompt, Usage
 from app.standards.availability.bill import Bill
 from app.standards.availability.deadline import Deadline
 from app.standards.availability.relay import Call, Relay, Stream, Target
@@ -275,7 +275,7 @@ class RequestPath:
             yield Event(event_bytes, error=error)
         finally:
             # The client left, or the worker stops: what was sent so far is kept as incomplete.
-            await _close(stream.pieces)
+            await stream.pieces.aclose()
             record.cost_nano = work.bill.nano
             partial = _kept(work, 200, SSE, b"".join(sent), complete=False)
             await reservation.settle(work.bill.nano, partial)
@@ -339,9 +339,3 @@ def _end_user(request: wire.ChatRequest, context: Context) -> str | None:
     if request.user is None:
         return None
     return hashlib.sha256(f"{context.caller.name}\0{request.user}".encode()).hexdigest()[:32]
-
-
-async def _close(pieces: AsyncIterator[Piece]) -> None:
-    close = getattr(pieces, "aclose", None)
-    if close is not None:
-        await close()

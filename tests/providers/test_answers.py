@@ -166,12 +166,15 @@ def test_the_first_turn_is_the_users(
 
 
 def test_two_hundred_calls_at_once(fake: Any, lab: Lab, name: str) -> None:
-    fake.always(fp.Reply(text="hello", delay_before=0.5))
+    fake.always(fp.Hang())
+    provider = lab.provider(name, read=15, pool=15)
 
-    async def crowd() -> list[Any]:
-        provider = lab.provider(name)
-        return await asyncio.gather(*(provider.complete(prompt()) for _ in range(200)))
+    async def crowd() -> None:
+        tasks = [asyncio.create_task(provider.complete(prompt())) for _ in range(200)]
+        await asyncio.to_thread(fake.ledger.wait_for, 200, 15)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert all(task.cancelled() for task in tasks)
 
-    assert {answer.text for answer in lab.run(crowd())} == {"hello"}
-    calls = fake.ledger.calls
-    assert max(call.arrived for call in calls) < min(call.finished for call in calls)
+    lab.run(crowd())

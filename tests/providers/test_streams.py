@@ -34,7 +34,7 @@ def says(name: str, text: str) -> bytes:
 
 
 def events(*chunks: bytes) -> list[bytes]:
-    decoder = module("wire").EventDecoder()
+    decoder = module("formats").EventDecoder()
     return [event for chunk in chunks for event in decoder.feed(chunk)]
 
 
@@ -64,7 +64,7 @@ def test_half_an_event_is_none() -> None:
 
 
 def test_an_event_without_an_end_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module("wire"), "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(module("formats"), "MAX_ANSWER_BYTES", 1000)
     url = lab.says(http(b"data: " + b"x" * 2000))
     assert lab.fail(lab.provider("openai", url), streamed=True).kind == "garbage"
     url = lab.says(http(b" " * 2000, "application/json"))

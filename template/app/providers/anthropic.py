@@ -14,16 +14,8 @@ from app.providers.base import (
     Provider,
     Usage,
 )
-from app.providers.wire import (
-    HttpProvider,
-    Reader,
-    clean,
-    client_options,
-    conversation,
-    count,
-    encode,
-    section,
-)
+from app.providers.formats import clean, conversation, count, encode, section
+from app.providers.wire import HttpProvider, Reader, client_options
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "max_tokens": "length",
@@ -113,6 +105,7 @@ class Anthropic(HttpProvider):
 class _EventReader(Reader):
     def __init__(self) -> None:
         self._stated: dict[str, Any] = {}
+        self._finished = False
 
     def read(self, event: Any) -> Piece | None:
         match event["type"]:
@@ -127,9 +120,10 @@ class _EventReader(Reader):
             case "message_delta":
                 self._add(event.get("usage"))
                 if reason := event["delta"]["stop_reason"]:
+                    self._finished = True
                     return Piece(finish_reason=_finish_reason(reason), usage=self.usage)
             case "message_stop":
-                self.ended = self.complete = True
+                self.ended, self.complete = True, self._finished
         return None  # pings, the ends of blocks, and what later versions of the API may add
 
     def _add(self, stated: Any) -> None:

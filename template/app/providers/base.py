@@ -1,7 +1,7 @@
 """What the app asks of a provider, and what a provider answers: the same for all of them."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
@@ -85,7 +85,7 @@ ErrorKind = Literal[
     "overloaded",  # 408, 409, 5xx
     "quota",  # 429 or 402 that waiting does not mend: the account is out of money
     "rejected_key",  # 401, 403: the operator's key
-    "unknown_model",  # 404
+    "unknown_model",  # 404, or an address that redirects or takes no POST
     "invalid",  # any other 4xx: the request itself
 ]
 
@@ -100,7 +100,7 @@ class ProviderError(Exception):
 
     Never chained to the SDK's exception (`raise … from None`): that one carries the request's
     headers, and with them the key. `retry_after` is in seconds. `usage` is what a broken stream
-    had already reported.
+    had reported so far: a lower bound.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class ProviderError(Exception):
     @property
     def perhaps_billed(self) -> bool:
         """True where the provider may have done the work: the charge is then kept."""
-        return self.kind in _PERHAPS_BILLED or self.status in {502, 504}
+        return self.kind in _PERHAPS_BILLED or self.status in {502, 504} or self.usage is not None
 
     @property
     def callers_fault(self) -> bool:
@@ -149,7 +149,7 @@ class Timeouts:
 class Connection:
     """What a provider module needs to reach its server. `base_url` None: the SDK's own default."""
 
-    api_key: str
+    api_key: str = field(repr=False)
     model: str
     base_url: str | None
     timeouts: Timeouts
@@ -172,8 +172,8 @@ class Provider(Protocol):
         """Ask for the whole answer. Raises `ProviderError`, and nothing else of its own."""
         ...
 
-    def stream(self, prompt: Prompt) -> AsyncIterator[Piece]:
-        """Ask for the answer in pieces; closing the iterator ends the call at the provider.
+    def stream(self, prompt: Prompt) -> AsyncGenerator[Piece, None]:
+        """Ask for the answer in pieces; closing the generator ends the call at the provider.
 
         The last pieces carry the finish reason and the usage. Raises `ProviderError`, also when
         the stream ends without its end marker.

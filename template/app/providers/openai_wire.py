@@ -14,7 +14,8 @@ from app.providers.base import (
     ResponseFormat,
     Usage,
 )
-from app.providers.wire import HttpProvider, Reader, clean, client_options, count, encode, section
+from app.providers.formats import clean, count, encode, section
+from app.providers.wire import HttpProvider, Reader, client_options
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "length": "length",

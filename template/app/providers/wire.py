@@ -1,7 +1,6 @@
 """What the providers over HTTP share: one call, and the events of a streamed answer."""
 
 import asyncio
-import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
@@ -9,25 +8,21 @@ from dataclasses import asdict
 from typing import Any, ClassVar
 
 import httpx2
-from pydantic_core import from_json
 
 from app.providers.base import (
     Answer,
     Connection,
-    Message,
     Piece,
     Prompt,
     ProviderError,
-    Role,
     Usage,
 )
 from app.providers.failures import error_inside, not_transported, refused
+from app.providers.formats import EventDecoder, check_size, parse
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
 DRAIN_SECONDS = 0.1
 # TLS that breaks in mid-answer surfaces as a bare ssl.SSLError, an OSError (httpx2 issue 854).
 TRANSPORT_ERRORS = (httpx2.HTTPError, OSError)
-Turn = tuple[Role, str]
 _NOT_THE_WIRE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
@@ -133,68 +128,22 @@ class HttpProvider(ABC):
         raise failure
 
     async def _whole(self, response: httpx2.Response) -> Answer:
-        content = await self._content(response)
-        try:
-            data = parse(content)
-            failure = error_inside(self.name, data)
-            if failure is None:
-                return self.answer(data)
-        except _NOT_THE_WIRE:
-            failure = ProviderError("garbage", self.name)
-        raise failure
-
-    async def _content(self, response: httpx2.Response) -> bytes:
         content = bytearray()
         try:
             async for chunk in response.aiter_bytes():
                 content += chunk
-                _check_size(len(content))
-            return bytes(content)
+                check_size(len(content))
+            data = parse(content)
+            failure = error_inside(self.name, data)
+            if failure is None:
+                return self.answer(data)
         except TRANSPORT_ERRORS as error:
             failure = not_transported(self.name, error)
+        except _NOT_THE_WIRE:
+            failure = ProviderError("garbage", self.name)
         finally:
             await response.aclose()
         raise failure
-
-
-class EventDecoder:
-    """Cuts a stream of bytes into the data of server-sent events.
-
-    It works on bytes, so that neither a character cut in two nor a U+2028 inside a text matters.
-    Comments and the names of events are skipped: on our wires the data says everything.
-    """
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self._data: list[bytes] = []
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """The data of the events that `chunk` completes."""
-        lines = (self._rest + chunk).splitlines(keepends=True)
-        # A line that ends in CR stays back as well: its LF may come with the next chunk.
-        self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-        events = []
-        for line in lines:
-            if line.startswith(b"data:"):
-                self._data.append(line[5:].strip())
-            elif self._data and line in (b"\n", b"\r\n", b"\r"):
-                events.append(b"\n".join(self._data))
-                self._data.clear()
-        _check_size(len(self._rest) + sum(map(len, self._data)))
-        return events
-
-
-def encode(body: dict[str, Any]) -> bytes:
-    """JSON as it is sent. A lone surrogate becomes a question mark: UTF-8 cannot carry it."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-
-
-def parse(data: bytes) -> Any:
-    """The value of a JSON text. Raises `ValueError` or `RecursionError`."""
-    try:
-        return from_json(data)  # three times as fast, but it refuses half of a surrogate pair
-    except ValueError:
-        return json.loads(data)
 
 
 def client_options(connection: Connection) -> dict[str, Any]:
@@ -202,53 +151,6 @@ def client_options(connection: Connection) -> dict[str, Any]:
     timeout = httpx2.Timeout(**asdict(connection.timeouts))
     limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
     return {"timeout": timeout, "limits": limits, "follow_redirects": False}
-
-
-def clean(text: Any) -> str:
-    """Text that UTF-8 can carry: JSON lets a provider send half of a surrogate pair."""
-    if not isinstance(text, str):
-        raise TypeError
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def conversation(messages: tuple[Message, ...]) -> tuple[str, list[Turn]]:
-    """The system's text and the turns, for the wires that keep the two apart.
-
-    Turns alternate and the user has the first one, as those wires demand: neighbours of one role
-    become one turn, with a blank line between them, and a conversation that the assistant (or only
-    the system) opens gets a user's turn of "." before it. Empty texts, which those wires refuse,
-    are left out.
-    """
-    turns: list[Turn] = []
-    for item in messages:
-        if item.role == "system" or not item.text:
-            continue
-        if turns and turns[-1][0] == item.role:
-            turns[-1] = (item.role, f"{turns[-1][1]}\n\n{item.text}")
-        else:
-            turns.append((item.role, item.text))
-    if not turns or turns[0][0] != "user":
-        turns.insert(0, ("user", "."))
-    system = (item.text for item in messages if item.role == "system" and item.text)
-    return "\n\n".join(system), turns
-
-
-def section(stated: Any, name: str) -> dict[str, Any]:
-    """`stated[name]` where both are objects, otherwise an empty one."""
-    found = stated.get(name) if isinstance(stated, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def count(value: Any) -> int:
-    """A number of tokens; what is absent or no such number counts as 0."""
-    return value if type(value) is int and value > 0 else 0
-
-
-def _check_size(size: int) -> None:
-    if size > MAX_ANSWER_BYTES:
-        raise httpx2.DecodingError("an answer without an end")
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:

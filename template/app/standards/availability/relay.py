@@ -7,7 +7,7 @@ it fits; then the next target. Nothing is retried once a streamed byte has left.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -78,7 +78,7 @@ class Stream:
     """An answer that has begun: its target and its pieces, the first one included."""
 
     target: Target
-    pieces: AsyncIterator[Piece]
+    pieces: AsyncGenerator[Piece, None]
 
 
 class Relay:
@@ -107,7 +107,7 @@ class Relay:
                 async with deadline.limit(self._read_timeout):
                     first = await _first_piece(pieces, target)
             except BaseException:
-                await _close(pieces)
+                await pieces.aclose()
                 raise
             return Stream(target, self._rest(call, target, first, pieces))
 
@@ -136,8 +136,8 @@ class Relay:
         return attempt
 
     async def _rest(
-        self, call: Call, target: Target, first: Piece, pieces: AsyncIterator[Piece]
-    ) -> AsyncIterator[Piece]:
+        self, call: Call, target: Target, first: Piece, pieces: AsyncGenerator[Piece, None]
+    ) -> AsyncGenerator[Piece, None]:
         """The stream after its first piece: each gap is bounded, and its end is charged."""
         usage: Usage | None = None
         text = ""
@@ -160,7 +160,7 @@ class Relay:
             self._failed_stream(call, target)
             raise AppError("providers_unavailable", retry_after=RETRY_AFTER_SECONDS) from error
         finally:
-            await _close(pieces)
+            await pieces.aclose()
 
     def _failed_stream(self, call: Call, target: Target) -> None:
         call.bill.unknown()
@@ -182,7 +182,8 @@ class Relay:
             except _CutOffError:
                 continue
             except ProviderError as error:
-                if error.callers_fault:
+                # After another target's failure nobody can say that it is the caller's fault.
+                if error.callers_fault and not failures:
                     raise AppError("invalid_request_error", detail="provider") from error
                 failures.append(error)
                 continue
@@ -248,9 +249,7 @@ class Relay:
             self._observer.attempt(provider.name, provider.model, outcome)
 
     def _note_failure(self, call: Call, target: Target, error: ProviderError) -> None:
-        if error.usage is not None:
-            call.bill.used(target.price, error.usage)
-        elif error.perhaps_billed:
+        if error.perhaps_billed:
             call.bill.unknown()
         else:
             call.bill.nothing()
@@ -325,15 +324,9 @@ def _pause(state: RetryCallState) -> float:
     return _backoff(state)
 
 
-async def _first_piece(pieces: AsyncIterator[Piece], target: Target) -> Piece:
+async def _first_piece(pieces: AsyncGenerator[Piece, None], target: Target) -> Piece:
     """The first piece that says something: until then another target may still be asked."""
     async for piece in pieces:
         if piece.text or piece.finish_reason:
             return piece
     raise ProviderError("broken", target.provider.name)
-
-
-async def _close(pieces: AsyncIterator[Piece]) -> None:
-    close = getattr(pieces, "aclose", None)
-    if close is not None:
-        await close()
