@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from loguru import logger
 
 from app import wire
+from app.exchange import Context, Event, Live, Whole
 from app.foundation.errors import AppError
-from app.foundation.messages import Messages
-from app.foundation.record import RequestRecord
 from app.foundation.settings import Settings
 from app.providers.base import Message, Prompt, Usage
 from app.standards.availability.bill import Bill
@@ -26,54 +25,14 @@ from app.standards.availability.relay import Call, Relay, Stream, Target
 from app.standards.spending import idempotency
 from app.standards.spending.guard import Guard, Reservation
 from app.standards.spending.idempotency import Execution
-from app.standards.spending.identity import Caller
 from app.standards.tokens.counting import prompt_bound
 from app.standards.tokens.gate import Gate, split
-from app.standards.tokens.history import History
+from app.standards.tokens.history import History, Plan
 from app.stores.base import Replay, StoredAnswer
 from app.summaries import Background, Summaries
 
 JSON = "application/json"
 SSE = "text/event-stream"
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """Who asks, from where, and in which language they are answered.
-
-    `route` is the idempotency key's scope.
-    """
-
-    caller: Caller
-    route: str
-    record: RequestRecord
-    messages: Messages
-    idempotency_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """A whole response: its bytes on the OpenAI wire (JSON, or all of a stream's events)."""
-
-    status: int
-    media_type: str
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event of a live stream: its bytes on the wire, and what they say."""
-
-    data: bytes
-    text: str = ""
-    error: AppError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """A stream that has begun. Close `events` when the client leaves."""
-
-    events: AsyncGenerator[Event, None]
 
 
 @dataclass(slots=True)
@@ -83,7 +42,6 @@ class _Work:
     request: wire.ChatRequest
     context: Context
     targets: tuple[Target, ...]
-    deadline: Deadline
     background: Background
     execution: Execution | None
     bill: Bill
@@ -125,9 +83,9 @@ class RequestPath:
         except BaseException as error:
             await self._give_up(work, reservation, error)
             raise
-        context.record.cost_nano = work.bill.nano
+        cost = work.bill.close()
         body = wire.completion(answer, context.record)
-        await reservation.settle(work.bill.nano, _kept(work, 200, JSON, body))
+        await reservation.settle(cost, _kept(work, 200, JSON, body))
         return Whole(200, JSON, body)
 
     async def stream(self, request: wire.ChatRequest, context: Context) -> Live | Whole:
@@ -143,7 +101,9 @@ class RequestPath:
         except BaseException as error:
             await self._give_up(work, reservation, error)
             raise
-        return Live(self._events(work, reservation, stream))
+        events = self._events(work, reservation, stream)
+        await anext(events)  # from here on closing it settles, even if nothing of it is read
+        return Live(events, context.deadline)
 
     async def _consider(self, request: wire.ChatRequest, context: Context) -> _Work:
         """Everything that can be decided before anything is spent."""
@@ -159,15 +119,22 @@ class RequestPath:
             payload=request.model_dump(mode="json", exclude_unset=True),
             keep_seconds=settings.idempotency_ttl_seconds,
         )
-        deadline = Deadline(settings.time_budget_seconds)
         with record.timed("guard"):
-            conversation = split(self._with_instructions(request))
-            smallest = await self._gate.check(conversation, _schema(request))
-            plan = await self._history.plan(conversation, smallest)
+            plan = await self._plan(request, context.deadline)
         background = await self._summaries.background(plan, context.caller.name)
         if settings.log_prompts:
             logger.info("prompt", prompt=[m.model_dump() for m in request.messages])
-        return _Work(request, context, targets, deadline, background, execution, Bill())
+        return _Work(request, context, targets, background, execution, Bill(record))
+
+    async def _plan(self, request: wire.ChatRequest, deadline: Deadline) -> Plan:
+        """Count, refuse what is too long, and choose the turns that are sent."""
+        conversation = split(self._with_instructions(request))
+        try:
+            async with deadline.limit():
+                smallest = await self._gate.check(conversation, _schema(request))
+                return await self._history.plan(conversation, smallest)
+        except TimeoutError:
+            raise AppError("time_budget_exceeded") from None
 
     def _with_instructions(self, request: wire.ChatRequest) -> tuple[Message, ...]:
         asked = tuple(message.message() for message in request.messages)
@@ -182,6 +149,10 @@ class RequestPath:
         if not named:
             raise AppError("model_not_found", param="model", models=", ".join(self.models()))
         return (*named, *(target for target in self._targets if target not in named))
+
+    def deadline(self) -> Deadline:
+        """A new request's deadline."""
+        return Deadline(self._settings.time_budget_seconds)
 
     def models(self) -> list[str]:
         """The allow-list: what `model` may say."""
@@ -214,8 +185,16 @@ class RequestPath:
         stored = replay.answer
         body = idempotency.opened(work.execution, stored) if work.execution else None
         lost = AppError("time_budget_exceeded", detail="unknown_outcome")
+        if stored.status >= 400:
+            # A retry with this key would only be told the same.
+            record.headers["x-should-retry"] = "false"
         if body is None:
             raise lost
+        if stored.status >= 400:
+            error = json.loads(body)["error"]
+            record.error_code = error["code"]
+            if stored.status in {429, 503}:
+                record.headers["Retry-After"] = str(int(replay.expires_in) + 1)
         if not stored.complete:
             record.error_code = lost.code
             body += wire.error_event(lost.body(work.context.messages, record.request_id))
@@ -229,7 +208,7 @@ class RequestPath:
             work.background,
             work.targets,
             caller=work.context.caller.name,
-            deadline=work.deadline.share(3),
+            deadline=work.context.deadline.share(3),
             bill=work.bill,
             record=record,
         )
@@ -247,7 +226,7 @@ class RequestPath:
             end_user=record.end_user,
         )
         bound = prompt_bound(prompt.messages, _schema(request))
-        return Call(prompt, bound, work.deadline, work.bill, record)
+        return Call(prompt, bound, work.context.deadline, work.bill, record)
 
     async def _events(
         self, work: _Work, reservation: Reservation, stream: Stream
@@ -257,6 +236,7 @@ class RequestPath:
         sent: list[bytes] = []
         keep = sent.append if work.execution else _forget
         try:
+            yield Event(b"")
             async with aclosing(self._answer_events(work, writer, stream)) as events:
                 async for event in events:
                     keep(event.data)
@@ -264,21 +244,21 @@ class RequestPath:
             keep(wire.DONE)
             # Before the end mark leaves: who reads it may ask again with the same key.
             body = b"".join(sent)
-            await reservation.settle(work.bill.nano, _kept(work, 200, SSE, body))
+            await reservation.settle(work.bill.close(), _kept(work, 200, SSE, body))
             yield Event(wire.DONE)
         except AppError as error:
             record.error_code = error.code
             event_bytes = wire.error_event(error.body(work.context.messages, record.request_id))
             keep(event_bytes)
             body = b"".join(sent)
-            await reservation.settle(work.bill.nano, _kept(work, 200, SSE, body))
+            await reservation.settle(work.bill.close(), _kept(work, 200, SSE, body))
             yield Event(event_bytes, error=error)
         finally:
             # The client left, or the worker stops: what was sent so far is kept as incomplete.
             await stream.pieces.aclose()
-            record.cost_nano = work.bill.nano
-            partial = _kept(work, 200, SSE, b"".join(sent), complete=False)
-            await reservation.settle(work.bill.nano, partial)
+            if not reservation.ended:
+                partial = _kept(work, 200, SSE, b"".join(sent), complete=False)
+                await reservation.settle(work.bill.close(), partial)
 
     async def _answer_events(
         self, work: _Work, writer: wire.ChunkWriter, stream: Stream
@@ -292,7 +272,6 @@ class RequestPath:
             if piece.text:
                 yield Event(writer.text(piece.text), piece.text)
         yield Event(writer.finish(reason))
-        work.context.record.cost_nano = work.bill.nano
         options = work.request.stream_options
         if options is not None and options.include_usage and usage is not None:
             yield Event(writer.usage(usage, work.context.record))
@@ -300,15 +279,16 @@ class RequestPath:
     async def _give_up(self, work: _Work, reservation: Reservation, error: BaseException) -> None:
         """End a reservation whose request failed before anything was sent to the client."""
         bill, record = work.bill, work.context.record
-        record.cost_nano = bill.nano
         answer: StoredAnswer | None = None
         if isinstance(error, AppError) and (bill.reached or error.status < 500):
+            if work.execution is not None:
+                error.headers["x-should-retry"] = "false"  # the key now stands for this error
             body = json.dumps(error.body(work.context.messages, record.request_id))
             answer = _kept(work, error.status, JSON, body.encode())
         elif bill.reached:
             # Cancelled in mid-call: nobody knows what the provider did with it.
             answer = StoredAnswer(504, JSON, None, complete=False)
-        await reservation.settle(bill.nano, answer)
+        await reservation.settle(bill.close(), answer)
 
 
 def _kept(
@@ -329,9 +309,10 @@ def _forget(_: bytes) -> None:
 def _schema(request: wire.ChatRequest) -> str:
     """The part of a request that is sent beside the messages, as text."""
     asked = request.response_format
-    if asked is None or asked.json_schema is None:
+    if asked is None or asked.type == "text":
         return ""
-    return json.dumps(asked.json_schema.content)
+    # With room for the sentence that asks for JSON where a provider has no field for it.
+    return asked.model_dump_json(by_alias=True) + " Answer with one JSON object and nothing else."
 
 
 def _end_user(request: wire.ChatRequest, context: Context) -> str | None:

@@ -43,10 +43,26 @@ from app.watch import Watch
 from app.yours import routes as yours
 
 SHUTDOWN_SECONDS = 5.0
+# What a web page elsewhere may read (CORS).
+EXPOSED_HEADERS = (
+    "Idempotency-Replayed",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "Server-Timing",
+    "X-Fallback",
+    "X-Provider",
+    "X-Request-ID",
+    "x-should-retry",
+)
 
 
 def create_app() -> FastAPI:
-    """Build the app. A bad environment ends the process here, with exit code 78."""
+    """Build the app. A bad environment ends the process here, with exit code 78.
+
+    `uv run serve` starts it. Under plain uvicorn give `--no-proxy-headers`: its default believes
+    any `X-Forwarded-For` from this machine, whatever TRUSTED_PROXIES says.
+    """
     settings = check_environment()  # 2. environment
     project = load_project()
 
@@ -110,15 +126,12 @@ def create_app() -> FastAPI:
     app.state.health = Health(store, targets, metrics)
 
     # The last one added meets a request first.
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "X-Provider", "X-Fallback", "Retry-After", "RateLimit"],
-        )
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, refuse=errors.render)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        seconds=settings.time_budget_seconds,
+        refuse=errors.render,
+    )
     app.add_middleware(
         Shield,
         requests_per_minute=settings.requests_per_minute_per_ip,
@@ -126,6 +139,14 @@ def create_app() -> FastAPI:
         refuse=errors.render,
     )
     app.add_middleware(SecurityHeaders, production=settings.production)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=list(EXPOSED_HEADERS),
+        )
     app.add_middleware(
         RequestLog, render_error=errors.render_code, observers=(watch.request_ended,)
     )

@@ -8,7 +8,7 @@ async def recipe(dish: Dish, model: Model) -> Recipe:
 """
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
@@ -18,9 +18,10 @@ from pydantic import BaseModel, ValidationError
 from app import wire
 from app.edge.responses import EventStream, until_disconnect
 from app.edge.scope import messages_of, peer_of, record_of
+from app.exchange import Context, Live, Whole
 from app.foundation.errors import AppError
-from app.guarded import Context, Live, RequestPath, Whole
-from app.standards.spending.identity import Identity
+from app.guarded import RequestPath
+from app.standards.spending.identity import Caller
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -38,15 +39,17 @@ Question = str | Sequence[Turn]
 class GuardedModel:
     """The model, for one HTTP request.
 
-    Every call is counted, limited, paid for and logged as that request's caller. All methods raise
+    Every call is counted, limited, paid for and logged as that request's caller, within that
+    request's time budget: it is not for work that goes on after the response. All methods raise
     `AppError`; let it pass, and the client gets the right status and message. A question is a text,
     or a conversation (the newest message last).
     """
 
-    def __init__(self, path: RequestPath, identity: Identity, request: Request) -> None:
+    def __init__(self, path: RequestPath, caller: Caller, request: Request) -> None:
         self._path = path
-        self._identity = identity
+        self._caller = caller
         self._request = request
+        self._deadline = path.deadline()
         self._calls = 0
 
     async def ask(self, question: Question, *, max_tokens: int | None = None) -> str:
@@ -80,7 +83,7 @@ class GuardedModel:
 
     async def sse(self, question: Question, *, max_tokens: int | None = None) -> EventStream:
         """A response that streams the answer: one JSON string an event, `[DONE]` at the end."""
-        return EventStream(_sse(await self._open(question, max_tokens)))
+        return EventStream(_sse(await self._open(question, max_tokens)), self._deadline)
 
     async def complete(self, request: wire.ChatRequest) -> Whole:
         """A request of the OpenAI wire, answered whole."""
@@ -100,30 +103,35 @@ class GuardedModel:
         return await until_disconnect(self._request.receive, work)
 
     async def _open(self, question: Question, max_tokens: int | None) -> Live | Whole:
-        return await self.open_stream(_request(question, max_tokens=max_tokens, stream=True))
+        opened = await self.open_stream(_request(question, max_tokens=max_tokens, stream=True))
+        if isinstance(opened, Whole) and opened.status >= 400:
+            raise _error_in(opened.body)
+        return opened
 
     def models(self) -> list[str]:
-        """What `model` may say. Raises `AppError` for a request without a valid key."""
-        self._identity.caller(self._request.headers, peer_of(self._request.scope))
+        """What `model` may say."""
         return self._path.models()
 
     def _context(self) -> Context:
         scope = self._request.scope
         self._calls += 1
         return Context(
-            caller=self._identity.caller(self._request.headers, peer_of(scope)),
+            caller=self._caller,
             # A route that asks twice makes two executions of one key.
             route=f"{self._request.method} {scope['path']} {self._calls}",
             record=record_of(scope),
             messages=messages_of(scope),
+            deadline=self._deadline,
             idempotency_key=self._request.headers.get("idempotency-key"),
         )
 
 
 async def guarded_model(request: Request) -> GuardedModel:
-    """The dependency behind `Model`."""
-    state = request.app.state
-    return GuardedModel(state.path, state.identity, request)
+    """The dependency behind `Model`. Raises `AppError` for a request without a valid key."""
+    state, scope = request.app.state, request.scope
+    caller = state.identity.caller(request.headers, peer_of(scope))
+    record_of(scope).caller = caller.name
+    return GuardedModel(state.path, caller, request)
 
 
 Model = Annotated[GuardedModel, Depends(guarded_model)]
@@ -154,15 +162,18 @@ def _request(question: Question, **options: Any) -> wire.ChatRequest:
 
 
 def _text_of(whole: Whole) -> str:
+    if whole.status >= 400:
+        raise _error_in(whole.body)
     body = json.loads(whole.body)
-    if "error" in body:
-        raise AppError(body["error"]["code"], param=body["error"]["param"])
     return str(body["choices"][0]["message"]["content"])
 
 
 async def _texts(opened: Live | Whole) -> AsyncGenerator[str, None]:
     if isinstance(opened, Whole):
-        yield _text_of_events(opened)
+        for text, error in _replayed(opened):
+            if error is not None:
+                raise _error_in(error)
+            yield text
         return
     async with aclosing(opened.events) as events:
         async for event in events:
@@ -172,16 +183,30 @@ async def _texts(opened: Live | Whole) -> AsyncGenerator[str, None]:
                 yield event.text
 
 
-def _text_of_events(whole: Whole) -> str:
-    """The text of a replayed stream."""
-    chunks = [line[6:] for line in whole.body.decode().split("\n") if line.startswith("data: {")]
-    choices = [choice for chunk in chunks for choice in json.loads(chunk).get("choices", ())]
-    return "".join(choice["delta"].get("content") or "" for choice in choices)
+def _replayed(whole: Whole) -> Iterator[tuple[str, bytes | None]]:
+    """The texts of a replayed stream, and the error that it ended with."""
+    for line in whole.body.split(b"\n"):
+        if not line.startswith(b"data: {"):
+            continue
+        event = json.loads(line[6:])
+        if "error" in event:
+            yield "", line[6:]
+        for choice in event.get("choices", ()):
+            if text := choice["delta"].get("content"):
+                yield text, None
+
+
+def _error_in(body: bytes) -> AppError:
+    """The error that a stored answer holds."""
+    error = json.loads(body)["error"]
+    return AppError(error["code"], param=error["param"])
 
 
 async def _sse(opened: Live | Whole) -> AsyncGenerator[bytes, None]:
     if isinstance(opened, Whole):
-        yield _text_event(_text_of_events(opened)) + wire.DONE
+        for text, error in _replayed(opened):
+            yield b"data: " + error + b"\n\n" if error is not None else _text_event(text)
+        yield wire.DONE
         return
     async with aclosing(opened.events) as events:
         async for event in events:

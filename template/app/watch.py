@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 from loguru import logger
 
+from app.foundation.record import RequestRecord
 from app.foundation.settings import NANO_PER_USD
 from app.standards.visibility.alerts import Alerts, Kind
 from app.standards.visibility.metrics import Metrics
@@ -85,13 +86,19 @@ class Watch:
         metrics.request(end.route, end.status, end.seconds)
         if record.error_code is not None:
             metrics.refusal(record.error_code)
-            if record.error_code in _ALERTS:
+            if record.error_code in _ALERTS and not _slow_client(record):
                 self._alerts.report(_ALERTS[record.error_code], request_id=record.request_id)
         if record.error_code != "store_unavailable" and "store" in record.timings:
             self._alerts.recovered("store")
-        if record.provider and record.model:
-            metrics.cost(record.provider, record.model, record.cost_nano)
-            metrics.tokens(record.provider, record.model, "input", record.input_tokens)
-            metrics.tokens(record.provider, record.model, "output", record.output_tokens)
-            metrics.tokens(record.provider, record.model, "cached", record.cached_tokens)
-            metrics.tokens(record.provider, record.model, "reasoning", record.reasoning_tokens)
+        for charge in record.charges:
+            provider, model = charge.provider, charge.model
+            metrics.cost(provider, model, charge.nano)
+            metrics.tokens(provider, model, "input", charge.input_tokens)
+            metrics.tokens(provider, model, "output", charge.output_tokens)
+            metrics.tokens(provider, model, "cached", charge.cached_tokens)
+            metrics.tokens(provider, model, "reasoning", charge.reasoning_tokens)
+
+
+def _slow_client(record: RequestRecord) -> bool:
+    """True where the time was spent before any provider was asked: nobody need wake up."""
+    return record.error_code == "time_budget_exceeded" and record.attempts == 0

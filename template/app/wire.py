@@ -8,7 +8,7 @@ import json
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from app.foundation.errors import AppError
 from app.foundation.record import RequestRecord
@@ -42,6 +42,9 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "web_search_options": (),
 }
 
+# Fields of an answer's message that ask for nothing where they are empty.
+_EMPTY_IN_ANSWERS = {"annotations", "audio", "function_call", "name", "refusal", "tool_calls"}
+
 _Strict = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -59,6 +62,18 @@ class ChatMessage(BaseModel):
     model_config = _Strict
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_fields(cls, value: Any) -> Any:
+        # Clients send an answer back as they got it, with all its fields.
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: item
+            for name, item in value.items()
+            if name not in _EMPTY_IN_ANSWERS or item not in (None, [])
+        }
 
     def message(self) -> Message:
         """The message in the app's own words."""
@@ -94,7 +109,7 @@ class Format(BaseModel):
         if schema is None:
             raise AppError("invalid_request_error", param="response_format", detail="schema")
         return ResponseFormat(
-            "json_schema", schema.name, schema.content, schema.strict is not False
+            "json_schema", schema.name, schema.content, bool(schema.strict), schema.description
         )
 
 
@@ -104,6 +119,9 @@ class StreamOptions(BaseModel):
     model_config = _Strict
     include_usage: bool = False
     include_obfuscation: bool = False
+
+
+Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class ChatRequest(BaseModel):
@@ -117,7 +135,7 @@ class ChatRequest(BaseModel):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

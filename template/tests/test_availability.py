@@ -1,6 +1,8 @@
 """Timeouts, retries, fallback and the circuit breaker, seen from outside."""
 
 import itertools
+import json
+import socket
 import time
 from collections.abc import Iterator
 
@@ -22,7 +24,7 @@ from tests.fake_provider import (
     Status,
     Truncate,
 )
-from tests.running import RunningApp, production, running_app
+from tests.running import CALLERS, RunningApp, production, running_app
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 FIRST, *OTHERS = load_project().providers
@@ -208,6 +210,7 @@ def test_the_breaker_spares_a_dead_target_and_closes_again(
         wait = int(spared.headers["retry-after"])
         assert wait <= 10
         time.sleep(wait)
+        assert http.get("/readyz").status_code == 200, "ready to be probed, without any traffic"
         assert http.post("/v1/chat/completions", json={"messages": HELLO}).status_code == 200
         assert http.get("/readyz").status_code == 200
 
@@ -253,3 +256,63 @@ def test_a_running_stream_finishes_when_the_app_is_stopped(
     assert rest.endswith("data: [DONE]")
     assert app.process.wait(15) == 0
     assert time.monotonic() - started < 12
+
+
+def test_a_provider_that_breaks_every_stream_is_cut_off(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    app = start_app(providers=FIRST, max_attempts=1)
+    fake.always(Reset("chunk", after_chunks=1, reply=Reply(chunks=5, delay_between=0.02)))
+    with app.http() as http:
+        for _ in range(5):
+            http.post("/v1/chat/completions", json={"messages": HELLO, "stream": True})
+        asked = len(fake.ledger.calls)
+        answer = http.post("/v1/chat/completions", json={"messages": HELLO, "stream": True})
+    assert answer.status_code == 503
+    assert len(fake.ledger.calls) == asked
+
+
+def test_long_answers_and_slow_readers_cut_nobody_off(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    app = start_app(providers=FIRST, time_budget_seconds=2, max_output_tokens=100_000)
+    big = Reply(chunks=("x" * 5000,) * 4000)
+    fake.always(big)
+    body = json.dumps({"messages": HELLO, "stream": True}).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        f"Content-Type: application/json\r\nAuthorization: Bearer {CALLERS['alice']}\r\n\r\n"
+    ).encode()
+    port = int(app.url.rsplit(":", 1)[1])
+    sockets = []
+    for _ in range(6):
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", port))
+        slow.sendall(head + body)
+        sockets.append(slow)
+    deadline = time.monotonic() + 10
+    while len(app.log_lines(outcome="client_left")) < 6 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(app.log_lines(outcome="client_left")) == 6
+    for slow in sockets:
+        slow.close()
+    fake.reset()
+    app.client().chat.completions.create(model="auto", messages=HELLO)
+    with app.http("admin") as http:
+        assert "llm_app_cost_reserved_usd 0.0" in http.get("/metrics").text
+
+
+def test_a_body_that_never_ends_is_given_up(start_app: StartApp, fake: FakeProvider) -> None:
+    app = start_app(providers=FIRST, time_budget_seconds=1)
+    port = int(app.url.rsplit(":", 1)[1])
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+            b"Content-Type: application/json\r\n"
+            + f"Authorization: Bearer {CALLERS['alice']}\r\n\r\n".encode()
+            + b'{"messages'
+        )
+        assert client.recv(4096).startswith(b"HTTP/1.1 504")
+    assert time.monotonic() - started < 3

@@ -9,6 +9,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
 from app.foundation.project import load_project
+from tests.conftest import StartApp
 from tests.fake_provider import ErrorInside, FakeProvider, Reply, Usage
 from tests.running import RunningApp
 
@@ -287,3 +288,47 @@ def test_no_secret_and_no_prompt_reaches_the_log(app: RunningApp) -> None:
     log = app.log()
     for secret in ("sk-canary-0123456789", "alice-0123456789", "admin-0123456789", prompt):
         assert secret not in log
+
+
+def test_an_answer_can_be_sent_back_as_it_came(app: RunningApp, fake: FakeProvider) -> None:
+    client = app.client()
+    first = client.chat.completions.create(model="auto", messages=HELLO)
+    answer = first.choices[0].message
+    again: list[ChatCompletionMessageParam] = [
+        *HELLO,
+        answer,  # type: ignore[list-item]  # what people do, and what the client accepts
+        {"role": "user", "content": "And then?"},
+    ]
+    client.chat.completions.create(model="auto", messages=again)
+    assert fake.ledger.calls[1].messages[-2] == ("assistant", answer.content)
+
+
+def test_nothing_is_read_without_a_key(app: RunningApp) -> None:
+    with app.http(None) as http:
+        assert http.post("/v1/chat/completions", json={"messages": []}).status_code == 401
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded"])
+def test_a_form_of_another_page_spends_nothing(
+    app: RunningApp, fake: FakeProvider, kind: str
+) -> None:
+    with app.http(**{"Content-Type": kind}) as http:
+        answer = http.post("/v1/chat/completions", content=json.dumps({"messages": HELLO}))
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "Content-Type"
+    assert fake.ledger.calls == []
+
+
+def test_web_pages_elsewhere(start_app: StartApp, fake: FakeProvider) -> None:
+    origin = "https://page.test"
+    app = start_app(cors_origins=origin, requests_per_minute_per_ip=3)
+    with app.http(None, Origin=origin) as http:
+        asked = {
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang",
+        }
+        assert http.options("/v1/chat/completions", headers=asked).status_code == 200
+        answers = [http.get("/v1/models") for _ in range(15)]
+    assert answers[-1].status_code == 429
+    for answer in answers:
+        assert answer.headers["access-control-allow-origin"] == origin

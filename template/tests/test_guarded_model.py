@@ -101,3 +101,13 @@ def test_a_refusal_keeps_its_shape(app: RunningApp, fake: FakeProvider, path: st
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "context_length_exceeded"
     assert fake.ledger.calls == []
+
+
+def test_a_broken_stream_is_replayed_as_broken(app: RunningApp, fake: FakeProvider) -> None:
+    fake.next(ErrorInside(after_chunks=1, reply=Reply(chunks=("You ", "too"))))
+    with app.http(**{"Idempotency-Key": "yours-2"}) as http:
+        answers = [http.post("/yours/stream", json={"text": "Hi"}) for _ in range(2)]
+    assert "idempotency-replayed" in answers[1].headers
+    for answer in answers:
+        assert '"You "' in answer.text
+        assert '"providers_unavailable"' in answer.text

@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from app.foundation.project import load_project
 from tests.conftest import StartApp
-from tests.fake_provider import FakeProvider, Hang, Reply, Status, Usage
+from tests.fake_provider import FakeProvider, Garbage, Hang, Reply, Status, Usage
 from tests.running import CALLERS, RunningApp
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
@@ -283,3 +283,56 @@ def test_no_stored_row_shows_a_prompt_or_an_answer(
         content = file.read_bytes()
         assert b"secret" not in content
         assert CALLERS["alice"].encode() not in content
+
+
+def test_a_usage_that_cannot_be_is_not_believed(start_app: StartApp, fake: FakeProvider) -> None:
+    app = start_app(daily_cost_cap_usd=1, providers=FIRST, max_attempts=1)
+    for tokens in (10_000_000, 10**16):
+        fake.next(Reply("hi", usage=Usage(prompt=tokens, completion=tokens)))
+        app.client().chat.completions.create(model="auto", messages=HELLO)
+    fake.next(Reply("word " * 500, usage=Usage(prompt=1, completion=1)))
+    answer = app.client().chat.completions.with_raw_response.create(model="auto", messages=HELLO)
+    assert app.request_line(answer.headers["x-request-id"])["cost_usd"] >= 1000 * 2e-6
+    with app.http("admin") as http:
+        metrics = http.get("/metrics").text
+    spent = next(x for x in metrics.splitlines() if x.startswith("llm_app_daily_cost_usd "))
+    assert 0 < float(spent.split()[1]) < 0.02
+    assert "llm_app_cost_reserved_usd 0.0" in metrics
+
+
+def test_a_stored_error_is_replayed_with_its_headers(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    app = start_app(providers=FIRST, max_attempts=1)
+    fake.always(Garbage(after_chunks=0))
+    with app.http(**{"Idempotency-Key": "k-8"}) as http:
+        answers = [http.post("/v1/chat/completions", json=BODY) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [503, 503]
+    for answer in answers:
+        assert answer.headers["x-should-retry"] == "false"
+        assert int(answer.headers["retry-after"]) >= 1
+    replay = app.request_line(answers[1].headers["x-request-id"])
+    assert replay["error_code"] == "providers_unavailable"
+    assert len(fake.ledger.calls) == 1
+
+
+def test_costs_are_booked_where_they_arose(start_app: StartApp, fake: FakeProvider) -> None:
+    second = (*load_project().providers[1:], "demo")[0]
+    app = start_app(
+        max_attempts=1,
+        providers=f"{FIRST},{second}",
+        app_env="development",
+        log_format="json",
+    )
+    fake.next(Garbage(after_chunks=0), Reply("ok", usage=Usage(prompt=20, completion=5)))
+    answer = app.client().chat.completions.with_raw_response.create(model="auto", messages=HELLO)
+    assert app.request_line(answer.headers["x-request-id"])["cost_usd"] > 1000 * 2e-6
+    with app.http("admin") as http:
+        metrics = http.get("/metrics").text
+    booked = {
+        line.split('provider="')[1].split('"')[0]: float(line.split()[-1])
+        for line in metrics.splitlines()
+        if line.startswith("llm_app_cost_usd_total{")
+    }
+    assert booked[FIRST] > 1000 * 2e-6
+    assert booked[second] == pytest.approx(0 if second == "demo" else 30e-6)

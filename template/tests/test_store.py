@@ -280,3 +280,25 @@ def test_processes_share_one_cap_exactly(tmp_path: Path) -> None:
     with ProcessPoolExecutor(4, mp_context=context) as pool:
         admitted = sum(pool.map(_spend_it_all, [path] * 4, range(4)))
     assert admitted == 100
+
+
+async def test_a_key_is_kept_from_its_answer_on(store: SqliteStore, clock: Clock) -> None:
+    short = Claim("short", "f", keep_seconds=5)
+    await store.admit(admission("a", claim=short))
+    await store.dispatch("a")
+    clock.now += 20
+    await store.settle(Settlement("a", 1, ANSWER))
+    clock.now += 4
+    assert isinstance(await store.admit(admission("b", claim=short)), Replay)
+
+
+async def test_a_clock_that_steps_back_locks_nobody_out(store: SqliteStore, clock: Clock) -> None:
+    await store.admit(admission("a", 1, quota=1))
+    clock.now -= 86400
+    assert isinstance(await store.admit(admission("b", 1, quota=1)), Admitted)
+
+
+async def test_a_cost_beyond_all_bounds_is_reported(store: SqliteStore) -> None:
+    await store.admit(admission("a"))
+    with pytest.raises(StoreUnavailableError):
+        await store.settle(Settlement("a", 2**70))

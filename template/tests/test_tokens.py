@@ -103,7 +103,7 @@ async def test_truncating(counter: TokenCounter) -> None:
 
 
 def test_one_token_over_the_limit_is_refused(small_app: RunningApp, fake: FakeProvider) -> None:
-    client = small_app.client()
+    client = small_app.client(default_headers={"Accept-Language": "en"})
 
     def ask(words: int) -> None:
         messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": " tea" * words}]
@@ -235,3 +235,27 @@ def test_the_log_says_that_it_was_summarised(small_app: RunningApp, fake: FakePr
     line = small_app.request_line(answer.headers["x-request-id"])
     assert line["summarised"] is True
     assert line["attempts"] == 2
+
+
+async def test_a_large_limit_is_still_safe() -> None:
+    counter = TokenCounter(128_000)
+    for letter in (" ", "a", "!"):
+        started = time.monotonic()
+        await counter.count(letter * 1_000_000)
+        assert time.monotonic() - started < 5
+
+
+def test_many_messages_are_refused_without_counting_all(
+    app: RunningApp, fake: FakeProvider
+) -> None:
+    messages = [{"role": "system", "content": "a rule"}] * 18_000
+    slowest = [0.0]
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch_health, args=(app, done, slowest))
+    watcher.start()
+    with app.http() as http:
+        answer = http.post("/v1/chat/completions", json={"messages": messages})
+    done.set()
+    watcher.join()
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+    assert slowest[0] < 1

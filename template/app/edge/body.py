@@ -1,4 +1,4 @@
-"""The body limit: at most MAX_BODY_BYTES are read, whether the length was announced or not.
+"""The body limit: at most MAX_BODY_BYTES are read, for at most TIME_BUDGET_SECONDS.
 
 FastAPI's own `max_body_size` answers in plain text and closes the connection while the client
 still sends, which many clients report as a network error.
@@ -20,13 +20,19 @@ DRAIN_SECONDS = 2.0
 
 
 class BodyLimit:
-    """Pure ASGI middleware: refuses with 413 `request_too_large`."""
+    """Pure ASGI middleware: refuses with 413 `request_too_large`, and 504 after `seconds`."""
 
     def __init__(
-        self, app: ASGIApp, *, max_bytes: int, refuse: Callable[[Scope, AppError], Response]
+        self,
+        app: ASGIApp,
+        *,
+        max_bytes: int,
+        seconds: float,
+        refuse: Callable[[Scope, AppError], Response],
     ) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._seconds = seconds
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,11 +47,19 @@ class BodyLimit:
         await self._app(scope, self._counted(receive), send)
 
     def _counted(self, receive: Receive) -> Receive:
-        total = 0
+        total, complete = 0, False
+        deadline = asyncio.get_running_loop().time() + self._seconds
 
         async def counted() -> Message:
-            nonlocal total
-            message = await receive()
+            nonlocal total, complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(504) from None
+            complete = not message.get("more_body", False)
             if message["type"] == "http.request":
                 total += len(message.get("body", b""))
                 if total > self._max_bytes:

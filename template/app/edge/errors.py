@@ -18,6 +18,7 @@ _BY_STATUS = {
     404: "not_found",
     405: "method_not_allowed",
     413: "request_too_large",
+    504: "time_budget_exceeded",
 }
 
 

@@ -1,14 +1,19 @@
 """Sending a live stream, and noticing that the client has left."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.standards.availability.deadline import Deadline
+
 T = TypeVar("T")
+
+# How long the end of a stream may take to leave once the time budget is over.
+LAST_WORDS_SECONDS = 1.0
 
 
 class EventStream(Response):
@@ -21,32 +26,35 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes], headers: dict[str, str] | None = None) -> None:
-        super().__init__(
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})}
-        )
+    def __init__(self, events: AsyncGenerator[bytes, None], deadline: Deadline) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         # The length of a stream is not known.
         del self.headers["content-length"]
         self._events = events
+        self._deadline = deadline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(
-            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        )
         sending = asyncio.ensure_future(self._send_all(send))
         leaving = asyncio.ensure_future(_disconnected(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {sending, leaving},
+                timeout=self._deadline.remaining + LAST_WORDS_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if not sending.done():
+                # It has left; or it reads so slowly that its time is over, which is the same.
                 raise ClientDisconnect
             sending.result()
         finally:
             await _cancel(leaving)
             await _cancel(sending)
-            if isinstance(self._events, AsyncGenerator):
-                await self._events.aclose()
+            await self._events.aclose()
 
     async def _send_all(self, send: Send) -> None:
+        await send(
+            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
         async for data in self._events:
             await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

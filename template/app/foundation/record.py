@@ -9,6 +9,19 @@ from typing import Literal
 CacheState = Literal["none", "replay"]
 
 
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one attempt at a provider cost, in nano-dollars; its tokens, 0 where not known."""
+
+    provider: str
+    model: str
+    nano: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+
+
 @dataclass(slots=True)
 class RequestRecord:
     """The facts of one request, from its first byte to its last.
@@ -36,6 +49,16 @@ class RequestRecord:
     error_code: str | None = None
     timings: dict[str, float] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
+    charges: list[Charge] = field(default_factory=list)
+
+    def charge(self, charge: Charge) -> None:
+        """Add what an attempt cost. The totals are over all attempts of the request."""
+        self.charges.append(charge)
+        self.cost_nano += charge.nano
+        self.input_tokens += charge.input_tokens
+        self.output_tokens += charge.output_tokens
+        self.cached_tokens += charge.cached_tokens
+        self.reasoning_tokens += charge.reasoning_tokens
 
     @contextmanager
     def timed(self, phase: Literal["guard", "store", "provider"]) -> Iterator[None]:

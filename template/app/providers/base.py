@@ -24,6 +24,7 @@ class ResponseFormat:
     name: str = "answer"
     schema: dict[str, Any] | None = None
     strict: bool = True
+    description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

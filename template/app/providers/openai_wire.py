@@ -123,6 +123,8 @@ def _response_format(wanted: ResponseFormat | None) -> dict[str, Any] | None:
     if wanted.type == "json_object":
         return {"type": "json_object"}
     schema = {"name": wanted.name, "schema": wanted.schema or {}, "strict": wanted.strict}
+    if wanted.description is not None:
+        schema["description"] = wanted.description
     return {"type": "json_schema", "json_schema": schema}
 
 

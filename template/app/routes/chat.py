@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from app import wire
 from app.edge.responses import EventStream
+from app.exchange import Live, Whole
 from app.foundation.errors import AppError
-from app.guarded import Live, Whole
 from app.model import Model
 
 router = APIRouter(prefix="/v1", tags=["OpenAI wire"])
@@ -33,7 +33,7 @@ async def chat_completions(request: Request, model: Model) -> Response:
     opened = await model.open_stream(asked)
     if isinstance(opened, Whole):
         return _whole(opened)
-    return EventStream(_bytes(opened))
+    return EventStream(_bytes(opened), opened.deadline)
 
 
 @router.get("/models")
@@ -49,11 +49,19 @@ async def models(model: Model) -> dict[str, Any]:
 
 
 async def _json(request: Request) -> Any:
+    content_type = request.headers.get("content-type", "application/json")
+    if "json" not in content_type.lower():
+        # A web page elsewhere can send a form without asking, and would spend the app's money.
+        raise AppError("invalid_request_error", param="Content-Type", detail="content_type")
     body = await request.body()
     try:
-        return json.loads(body)
+        return json.loads(body, parse_constant=_no_json)
     except (ValueError, RecursionError):
         raise AppError("invalid_request_error", detail="json") from None
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _whole(whole: Whole) -> Response:

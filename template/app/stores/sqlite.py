@@ -107,7 +107,7 @@ class SqliteStore:
         )
         try:
             return await asyncio.wait_for(job, self._timeout)
-        except (TimeoutError, sqlite3.Error, OSError, RuntimeError) as error:
+        except (TimeoutError, sqlite3.Error, OSError, OverflowError, RuntimeError) as error:
             raise StoreUnavailableError(f"SQLite: {type(error).__name__}") from error
 
     def _transaction(self, step: Callable[[Steps], T], deadline: float) -> T:

@@ -39,7 +39,8 @@ CREATE TABLE rate_events (subject TEXT NOT NULL, expires_at REAL NOT NULL);
 CREATE INDEX rate_events_subject ON rate_events (subject, expires_at);
 CREATE INDEX rate_events_expiry ON rate_events (expires_at);
 
--- One row per idempotency key; `status` is NULL while its owner is at work.
+-- One row per idempotency key; `status` is NULL while its owner is at work;
+-- it is kept for `keep_seconds` from its answer on.
 CREATE TABLE idempotency (
     key TEXT PRIMARY KEY,
     fingerprint TEXT NOT NULL,
@@ -48,6 +49,7 @@ CREATE TABLE idempotency (
     media_type TEXT NOT NULL DEFAULT '',
     body BLOB,
     complete INTEGER NOT NULL DEFAULT 0,
+    keep_seconds INTEGER NOT NULL,
     expires_at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX idempotency_expiry ON idempotency (expires_at);

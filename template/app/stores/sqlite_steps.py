@@ -85,8 +85,9 @@ class Steps:
     def _rate_state(self, rate: Rate) -> RateState:
         used, oldest = self._db.execute(
             "SELECT count(*), min(expires_at) FROM rate_events"
-            " WHERE subject = ? AND expires_at > ?",
-            (rate.subject, self._now),
+            # The upper bound forgets events from a time that the clock has since taken back.
+            " WHERE subject = ? AND expires_at > ? AND expires_at <= ?",
+            (rate.subject, self._now, self._now + rate.window_seconds),
         ).fetchone()
         reset = (oldest - self._now) if oldest is not None else 0.0
         return RateState(rate, max(rate.quota - used, 0), reset)
@@ -107,6 +108,10 @@ class Steps:
         subjects = [cap.subject for cap in admission.caps]
         limit = next(cap.limit_nano for cap in admission.caps if cap.name == "app")
         for rate in admission.rates:
+            self._db.execute(
+                "DELETE FROM rate_events WHERE subject = ? AND expires_at <= ?",
+                (rate.subject, self._now),
+            )
             self._db.execute(
                 "INSERT INTO rate_events VALUES (?, ?)",
                 (rate.subject, self._now + rate.window_seconds),
@@ -133,12 +138,13 @@ class Steps:
         )
         if claim is not None:
             self._db.execute(
-                "INSERT INTO idempotency (key, fingerprint, reservation, expires_at)"
-                " VALUES (?, ?, ?, ?)",
+                "INSERT INTO idempotency (key, fingerprint, reservation, keep_seconds, expires_at)"
+                " VALUES (?, ?, ?, ?, ?)",
                 (
                     claim.key,
                     claim.fingerprint,
                     admission.reservation,
+                    claim.keep_seconds,
                     self._now + claim.keep_seconds,
                 ),
             )
@@ -193,9 +199,17 @@ class Steps:
             )
             return
         self._db.execute(
-            "UPDATE idempotency SET status = ?, media_type = ?, body = ?, complete = ?"
-            " WHERE key = ? AND reservation = ?",
-            (answer.status, answer.media_type, answer.body, answer.complete, key, reservation),
+            "UPDATE idempotency SET status = ?, media_type = ?, body = ?, complete = ?,"
+            " expires_at = ? + keep_seconds WHERE key = ? AND reservation = ?",
+            (
+                answer.status,
+                answer.media_type,
+                answer.body,
+                answer.complete,
+                self._now,
+                key,
+                reservation,
+            ),
         )
 
     def _warning(self, day: str, limit: int) -> CapWarning | None:

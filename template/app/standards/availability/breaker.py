@@ -47,6 +47,11 @@ class Breaker:
         self._probing = True
         return True
 
+    def began(self) -> None:
+        """The target began a stream: that ends a probe, but its end decides about the rest."""
+        if self.is_open:
+            self.succeeded()
+
     def succeeded(self) -> None:
         """The target answered (a refusal of the caller's own mistake is an answer too)."""
         was_open = self.is_open
@@ -56,6 +61,8 @@ class Breaker:
 
     def failed(self) -> None:
         """The target failed."""
+        if self.is_open and not self._probing:
+            return  # a call from before it opened tells nothing new
         was_open = self.is_open
         self._failures += 1
         self._probing = False

@@ -1,7 +1,8 @@
 """The relay: one prompt, an ordered list of targets, one deadline.
 
 There is one retry layer, and it is here (the SDKs' own is off): a target gets at most
-`max_attempts` calls, so a request makes at most `max_attempts` x targets of them. Only what can
+`max_attempts` calls, so a request makes at most `max_attempts` x targets of them, and one more
+where a summary is written (`once`). Only what can
 succeed is tried again: exponential backoff with full jitter, or the provider's `Retry-After` when
 it fits; then the next target. Nothing is retried once a streamed byte has left.
 """
@@ -27,7 +28,7 @@ from app.foundation.errors import AppError
 from app.foundation.record import RequestRecord
 from app.providers.base import Answer, Piece, Prompt, Provider, ProviderError, Usage
 from app.providers.prices import Price
-from app.standards.availability.bill import Bill
+from app.standards.availability.bill import MAX_CHARACTERS_PER_TOKEN, Bill
 from app.standards.availability.breaker import Breaker
 from app.standards.availability.deadline import Deadline
 
@@ -130,7 +131,7 @@ class Relay:
         async def attempt(target: Target, deadline: Deadline) -> Answer:
             async with deadline.limit():
                 answer = await target.provider.complete(call.prompt)
-            self._charge(call, target, answer.usage, answer.text)
+            call.bill.used(answer.usage, len(answer.text))
             return answer
 
         return attempt
@@ -140,31 +141,34 @@ class Relay:
     ) -> AsyncGenerator[Piece, None]:
         """The stream after its first piece: each gap is bounded, and its end is charged."""
         usage: Usage | None = None
-        text = ""
+        characters = 0
         piece = first
         try:
             while True:
                 usage = piece.usage or usage
-                text = text or piece.text
+                characters += len(piece.text)
+                if characters > call.prompt.max_output_tokens * MAX_CHARACTERS_PER_TOKEN:
+                    raise ProviderError("garbage", target.provider.name)
                 yield piece
                 async with call.deadline.limit(self._read_timeout):
                     piece = await anext(pieces)
         except StopAsyncIteration:
-            self._charge(call, target, usage, text)
+            call.bill.used(usage, characters)
+            target.breaker.succeeded()
         except TimeoutError:
-            self._failed_stream(call, target)
+            call.bill.unknown()
             if call.deadline.over:
+                # A long answer, or a slow reader: it says nothing about the target.
                 raise AppError("time_budget_exceeded") from None
+            target.breaker.failed()
             raise AppError("providers_unavailable", retry_after=RETRY_AFTER_SECONDS) from None
         except ProviderError as error:
-            self._failed_stream(call, target)
+            call.bill.unknown()
+            if not error.callers_fault:
+                target.breaker.failed()
             raise AppError("providers_unavailable", retry_after=RETRY_AFTER_SECONDS) from error
         finally:
             await pieces.aclose()
-
-    def _failed_stream(self, call: Call, target: Target) -> None:
-        call.bill.unknown()
-        target.breaker.failed()
 
     async def _first_success(
         self,
@@ -226,7 +230,13 @@ class Relay:
         provider, record = target.provider, call.record
         record.attempts += 1
         record.provider, record.model = provider.name, provider.model
-        call.bill.begin(target.price, call.input_bound, call.prompt.max_output_tokens)
+        call.bill.begin(
+            provider.name,
+            provider.model,
+            target.price,
+            input_bound=call.input_bound,
+            output_bound=call.prompt.max_output_tokens,
+        )
         outcome = "cancelled"
         try:
             with record.timed("provider"), self._observer.span(provider.name, provider.model):
@@ -235,7 +245,10 @@ class Relay:
                 except TimeoutError:
                     raise ProviderError("timeout", provider.name) from None
             outcome = "ok"
-            target.breaker.succeeded()
+            if isinstance(result, Stream):
+                target.breaker.began()
+            else:
+                target.breaker.succeeded()
             return result
         except ProviderError as error:
             outcome = error.kind
@@ -263,18 +276,6 @@ class Relay:
             kind=error.kind,
             provider_status=error.status,
         )
-
-    def _charge(self, call: Call, target: Target, usage: Usage | None, text: str) -> None:
-        # A provider that states no usage, or none for an answer it gave, is not believed.
-        if usage is None or usage.input_tokens <= 0 or (text and usage.output_tokens <= 0):
-            call.bill.unknown()
-            return
-        call.bill.used(target.price, usage)
-        record = call.record
-        record.input_tokens += usage.input_tokens
-        record.output_tokens += usage.output_tokens
-        record.cached_tokens += usage.cached_tokens
-        record.reasoning_tokens += usage.reasoning_tokens
 
     def _note(self, record: RequestRecord, target: Target, *, is_fallback: bool) -> None:
         record.headers["X-Provider"] = target.provider.name

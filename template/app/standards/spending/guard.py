@@ -89,6 +89,8 @@ class Guard:
             step.add_done_callback(lambda _: self.in_background(reservation.release()))
             raise
         except StoreUnavailableError as error:
+            # It may have been granted all the same, a moment too late.
+            self.in_background(reservation.release())
             raise AppError("store_unavailable", retry_after=1.0) from error
 
     def _rates(self, caller: Caller) -> tuple[Rate, ...]:
@@ -148,8 +150,9 @@ class Guard:
 
     async def drain(self, timeout: float) -> None:
         """Wait for the settlements that are under way, at shutdown."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout)
+        deadline = asyncio.get_running_loop().time() + timeout
+        while self._tasks and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
 
 
 class Reservation:
@@ -160,6 +163,11 @@ class Reservation:
         self._name = name
         self._record = record
         self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """True when it was settled or released."""
+        return self._ended
 
     async def dispatch(self) -> None:
         """Call this before the first call to a provider. Raises `AppError` when it is too late."""

@@ -59,8 +59,15 @@ class Identity:
         for hop in reversed(hops):
             if not hop or not _is_in(address, self._proxies):
                 break
-            address = hop
+            address = _without_port(hop)
         return _canonical(address)
+
+
+def _without_port(hop: str) -> str:
+    """`1.2.3.4:5678` and `[2001:db8::1]:5678`, as some proxies write an address."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def _bearer(headers: Headers) -> str | None:

@@ -27,6 +27,8 @@ TOKENS_PER_REQUEST = 3
 # No text of more bytes than this per allowed token is given to the tokenizer: adversarial input
 # can hold it for seconds, or make it panic.
 MAX_BYTES_PER_TOKEN = 16
+# Characters that are tokenized at once; a longer text may count a token more for each cut.
+SLICE = 100_000
 # Texts up to this size are counted on the event loop; a thread would cost more than the count.
 INLINE_BYTES = 2_000
 
@@ -59,8 +61,15 @@ class TokenCounter:
         text = text[: max_tokens * MAX_BYTES_PER_TOKEN]
         return await asyncio.to_thread(self._truncate, text, max_tokens)
 
-    def _count(self, text: str) -> int:
-        return len(self._encode(text))
+    def _count(self, text: str) -> int | None:
+        # In slices, since the time of one piece can grow with the square of its length.
+        slices = (text[i : i + SLICE] for i in range(0, len(text), SLICE))
+        try:
+            return sum(len(self._encode(part)) for part in slices)
+        except BaseException as error:
+            if type(error).__name__ == "PanicException":  # tiktoken's, and no Exception
+                return None
+            raise
 
     def _truncate(self, text: str, max_tokens: int) -> str:
         tokens = self._encode(text)

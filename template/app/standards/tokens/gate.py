@@ -42,10 +42,11 @@ class Gate:
         total = TOKENS_PER_REQUEST
         if extra:
             total += await self._count_text(extra)
-        for message in (*conversation.system, *newest):
+        left = [*conversation.system, *newest]
+        for number, message in enumerate(left, 1):
             total += TOKENS_PER_MESSAGE + await self._count_text(message.text)
-        if total > self.max_input_tokens:
-            raise self._too_long(tokens=total)
+            if total > self.max_input_tokens:
+                raise self._too_long(tokens=total, all_of_it=number == len(left))
         return total
 
     async def count(self, turn: Turn) -> int | None:
@@ -64,13 +65,18 @@ class Gate:
             raise self._too_long(size=len(text.encode("utf-8", "surrogatepass")))
         return count
 
-    def _too_long(self, *, tokens: int | None = None, size: int = 0) -> AppError:
-        limit = self.max_input_tokens
-        if tokens is None:
-            return AppError(
-                "context_length_exceeded", param="messages", detail="bytes", limit=limit, size=size
-            )
-        return AppError("context_length_exceeded", param="messages", limit=limit, tokens=tokens)
+    def _too_long(
+        self, *, tokens: int | None = None, size: int = 0, all_of_it: bool = True
+    ) -> AppError:
+        detail = "bytes" if tokens is None else None if all_of_it else "more"
+        return AppError(
+            "context_length_exceeded",
+            param="messages",
+            detail=detail,
+            limit=self.max_input_tokens,
+            tokens=tokens,
+            size=size,
+        )
 
 
 def split(messages: tuple[Message, ...]) -> Conversation:

@@ -123,7 +123,11 @@ class RequestLog:
             exchange.left = not exchange.complete
             raise
         except BaseException as error:  # the panic of an extension is no Exception
-            if not (exchange.left and isinstance(error, OSError | ClientDisconnect)):
+            if isinstance(error, ClientDisconnect):
+                # It left, or it was given up because it read too slowly: then it is cut off.
+                exchange.broken = not exchange.left and exchange.status is not None
+                exchange.left = True
+            elif not (exchange.left and isinstance(error, OSError)):
                 exchange.error = error
         if exchange.complete or exchange.left:
             return
