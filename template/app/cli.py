@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 
@@ -60,6 +61,8 @@ def serve() -> None:
     if settings.web_concurrency > 1:
         # Where the workers share their metrics; a fresh folder for each start.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="metrics-")
+    # uvicorn raises the signal again after its shutdown: a stop that was asked for is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         FACTORY,
         factory=True,

@@ -271,11 +271,24 @@ class Settings(BaseSettings):
         return [value.get_secret_value() for value in found if isinstance(value, SecretStr)]
 
 
+SECRETS = Path("/run/secrets")
+
+
+def unreadable_secrets() -> list[Problem]:
+    """The secrets that were given as files which this process may not read."""
+    if not SECRETS.is_dir():
+        return []
+    return [
+        Problem(path.name.lower(), "unreadable", {"path": str(path)})
+        for path in sorted(SECRETS.iterdir())
+        if path.name.lower() in Settings.model_fields and not os.access(path, os.R_OK)
+    ]
+
+
 def read_settings() -> Settings:
     """Read the environment. Raises `InvalidSettingsError` with everything that is wrong."""
     production = os.environ.get("APP_ENV", "").strip() == "production"
-    secrets = Path("/run/secrets")
     return Settings(
         _env_file=None if production else ".env",
-        _secrets_dir=secrets if secrets.is_dir() else None,
+        _secrets_dir=SECRETS if SECRETS.is_dir() else None,
     )

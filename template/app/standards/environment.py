@@ -10,7 +10,12 @@ from typing import NoReturn
 from app.foundation.checks import Problem
 from app.foundation.messages import Messages, load_messages
 from app.foundation.project import load_project
-from app.foundation.settings import InvalidSettingsError, Settings, read_settings
+from app.foundation.settings import (
+    InvalidSettingsError,
+    Settings,
+    read_settings,
+    unreadable_secrets,
+)
 
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 
@@ -22,6 +27,8 @@ def load_or_exit(*checks: Check) -> Settings:
 
     `checks` know what no setting knows of itself, such as whether a model's price is known.
     """
+    if unreadable := unreadable_secrets():
+        stop(unreadable)
     problems: list[Problem] = []
     try:
         settings = read_settings()
