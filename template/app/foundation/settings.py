@@ -27,7 +27,6 @@ from app.foundation import checks
 from app.foundation.checks import Problem
 from app.foundation.project import Project, load_project
 
-PROVIDERS = ("openai", "anthropic", "gemini", "compatible", "demo")
 NANO_PER_USD = 1_000_000_000
 
 Seconds = Annotated[float, Field(gt=0, le=900, allow_inf_nan=False)]
