@@ -13,15 +13,16 @@ transaction mode. A process keeps at most `POOL_SIZE` connections.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import date, datetime, timedelta
 from typing import Any
 
 import psycopg
 
 from app.stores.base import (
     IN_PROGRESS_SECONDS,
+    REAP_LEASES,
     Admission,
     Admitted,
     CapWarning,
@@ -39,7 +40,7 @@ from app.stores.base import (
     StoreSetupError,
     StoreUnavailableError,
 )
-from app.stores.day import day_of
+from app.stores.day import days_around
 from app.stores.postgres_pool import Pool
 from app.stores.postgres_setup import (
     Schema,
@@ -50,6 +51,7 @@ from app.stores.postgres_setup import (
     database_of,
     schema_name,
 )
+from app.stores.server_clock import ServerClock
 
 # Ten steps at a time are thousands a second, and PostgreSQL's default of 100 connections then
 # serves nine processes.
@@ -59,7 +61,7 @@ SERVER_SHARE = 0.9
 # How often a step is tried: it may lose a race, meet a dead owner's key, or mistake the time.
 TRIES = 5
 
-TOO_LATE = "SK001"
+MISTAKEN = "SK001"
 LOST_RACE = "SK002"
 # The schema or its functions are gone, as after a restored backup: they are made anew.
 GONE = frozenset({"3F000", "42P01", "42883"})
@@ -78,10 +80,9 @@ class PostgresStore:
         self._schema = Schema(schema_name(connection.namespace))
         self._pool: Pool | None = None
         self._opening = asyncio.Lock()
-        # The server's clock less the event loop's, at most: it errs on the early side.
-        self._ahead: float | None = None
-        self._day = (date.min, 0.0, 0.0)
-        self._closed = False
+        self._opened = False
+        self._server_clock = ServerClock(connection.timeout * SERVER_SHARE)
+        self._day = days_around(self._now(time.time()), connection.timezone)[1]
 
     @property
     def address(self) -> str:
@@ -91,7 +92,7 @@ class PostgresStore:
         try:
             async with asyncio.timeout(self._connection.timeout):
                 await self._prepared()
-        except (TimeoutError, OSError, psycopg.Error) as error:
+        except (OSError, psycopg.Error) as error:
             raise complaint_of(error, self.address, database_of(self._connection.url)) from error
 
     async def concerns(self) -> tuple[Concern, ...]:
@@ -115,10 +116,10 @@ class PostgresStore:
         )
         claim = admission.claim
         exact = False
-        async with self._in_time() as deadline:
+        async with self._in_time() as started:
             for _ in range(TRIES):
                 answer = await self._step(
-                    deadline,
+                    started,
                     "admit",
                     exact,
                     admission.reservation,
@@ -133,11 +134,11 @@ class PostgresStore:
                     claim.key if claim else None,
                     claim.fingerprint if claim else None,
                     claim.keep_seconds if claim else None,
-                    of_day=True,
+                    by_day=True,
                 )
-                at, verdict, used, resets, *stored, reservation = answer
+                at, verdict, used, resets, *stored, dead = answer
                 if verdict == "over":
-                    await self._step(deadline, "expire", reservation)
+                    await self._step(started, "expire", dead)
                 elif verdict == "again":
                     exact = True
                 else:
@@ -165,7 +166,7 @@ class PostgresStore:
                 worst = max(full, key=lambda state: state.reset_seconds)
                 return Refused("rate", worst.reset_seconds, rates, worst.rate)
             case "app_cap" | "caller_cap":
-                return Refused(verdict, self._day[2] - self._now(at), rates)
+                return Refused(verdict, self._day.ends - self._now(at), rates)
             case "in_progress":
                 return Refused("in_progress", IN_PROGRESS_SECONDS)
             case _:
@@ -191,21 +192,20 @@ class PostgresStore:
         return bool((await self._one_step("renew", reservation, lease_seconds))[1])
 
     async def reap(self) -> Reaped:
-        async with self._in_time() as deadline:
-            _, overdue = await self._step(deadline, "overdue")
+        async with self._in_time() as started:
+            _, overdue = await self._step(started, "overdue")
             for reservation in overdue:
-                await self._step(deadline, "expire", reservation)
-            _, more, *found = await self._step(deadline, "forget", of_day=True)
+                await self._step(started, "expire", reservation)
+            _, more, *found = await self._step(started, "forget", by_day=True)
         warnings = tuple(
             CapWarning(*due) for due in zip(*(part or () for part in found), strict=True)
         )
-        return Reaped(warnings, more)
+        return Reaped(warnings, more or len(overdue) == REAP_LEASES)
 
     async def spending(self, subject: str = "app") -> Spending:
-        async with self._in_time() as deadline:
-            at, settled, reserved = await self._step(deadline, "spending", subject, of_day=True)
-            day, _, ends = self._day
-            return Spending(day, settled, reserved, ends - self._now(at))
+        async with self._in_time() as started:
+            at, settled, reserved = await self._step(started, "spending", subject, by_day=True)
+            return Spending(self._day.date, settled, reserved, self._day.ends - self._now(at))
 
     async def remember(self, key: str, value: bytes, keep_seconds: int) -> None:
         await self._one_step("remember", key, value, float(keep_seconds))
@@ -222,86 +222,74 @@ class PostgresStore:
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[float]:
-        """Bound a whole call; its deadline is on the event loop's clock."""
-        timeout = self._connection.timeout
+        """Bound a whole call of the store; when it began, in monotonic time."""
         try:
-            async with asyncio.timeout(timeout):
-                yield asyncio.get_running_loop().time() + timeout * SERVER_SHARE
+            async with asyncio.timeout(self._connection.timeout):
+                yield time.monotonic()
         except StoreSetupError as error:
             raise StoreUnavailableError(f"PostgreSQL: {error.complaint}") from error
-        except (TimeoutError, OSError, psycopg.Error) as error:
+        except (OSError, psycopg.Error) as error:
             raise StoreUnavailableError(f"PostgreSQL: {type(error).__name__}") from error
 
     async def _one_step(self, name: str, *arguments: object) -> tuple[Any, ...]:
-        async with self._in_time() as deadline:
-            return await self._step(deadline, name, *arguments)
+        async with self._in_time() as started:
+            return await self._step(started, name, *arguments)
 
     async def _step(
-        self, deadline: float, name: str, *arguments: object, of_day: bool = False
+        self, started: float, name: str, *arguments: object, by_day: bool = False
     ) -> tuple[Any, ...]:
         """Call one function of postgres_steps.sql; again where it was mistaken or out of luck."""
-        loop = asyncio.get_running_loop()
-        for _ in range(TRIES):
+        tries = TRIES
+        while True:
+            tries -= 1
             pool = await self._prepared()
-            day = self._today() if of_day else ()
+            day = (self._day.date, self._day.begins, self._day.ends) if by_day else ()
+            clock = self._connection.clock
+            values = [
+                self._server_clock.deadline(started),
+                clock() if clock else None,
+                *day,
+                *arguments,
+            ]
             async with pool.connection() as connection:
-                sent = loop.time()
-                clock = self._connection.clock
-                values = [
-                    deadline + (self._ahead or 0.0),
-                    clock() if clock else None,
-                    *day,
-                    *arguments,
-                ]
                 try:
                     cursor = await connection.execute(self._schema.step(name, len(values)), values)
                     row = await cursor.fetchone() or ()
                 except psycopg.Error as error:
-                    if error.sqlstate in GONE:
-                        self._ahead = None
-                    elif error.sqlstate == TOO_LATE:
-                        self._synchronise(float(error.diag.message_detail or 0), sent)
-                        continue
-                    elif error.sqlstate == LOST_RACE:
-                        continue
-                    raise
-                self._synchronise(row[0], sent)
-                return row
-        raise StoreUnavailableError("PostgreSQL: no decision")
+                    if not (tries and self._worth_another_try(error)):
+                        raise
+                else:
+                    self._server_clock.saw(row[0])
+                    return row
+
+    def _worth_another_try(self, error: psycopg.Error) -> bool:
+        """True where the step changed nothing, and may now go better."""
+        if error.sqlstate == MISTAKEN:
+            self._meet(float(error.diag.message_detail or 0))
+        elif error.sqlstate in GONE:
+            self._opened = False
+        return error.sqlstate in {MISTAKEN, LOST_RACE, *GONE}
 
     async def _prepared(self) -> Pool:
         """The pool, after the server was checked and the schema was found or made."""
-        if self._pool is not None and self._ahead is not None:
+        if self._pool is not None and self._opened:
             return self._pool
         async with self._opening:
             if self._pool is None:
                 conninfo = conninfo_of(self._connection.url, self._connection.namespace)
                 self._pool = Pool(conninfo, POOL_SIZE)
-            if self._ahead is None:
+            if not self._opened:
                 async with self._pool.connection() as connection:
-                    clock = await self._schema.prepare(connection, self.address)
-                    self._ahead = clock - asyncio.get_running_loop().time()
+                    self._meet(await self._schema.prepare(connection, self.address))
+                self._opened = True
             return self._pool
 
-    def _synchronise(self, at: float, sent: float) -> None:
-        # The server read its clock after `sent` and before now; keep what agrees with that.
-        earliest, latest = at - asyncio.get_running_loop().time(), at - sent
-        if self._ahead is None or not earliest <= self._ahead <= latest:
-            self._ahead = earliest
+    def _meet(self, server_now: float) -> None:
+        """Learn what time and which day it is for the server."""
+        self._server_clock.saw(server_now)
+        now = self._now(server_now)
+        self._day = days_around(now, self._connection.timezone)[1]
 
     def _now(self, at: float) -> float:
         """The clock of quotas and days, where the server's is `at`."""
         return self._connection.clock() if self._connection.clock else at
-
-    def _today(self) -> tuple[date, float, float]:
-        """The day that the server should be in, and when it begins and ends."""
-        now = self._now(asyncio.get_running_loop().time() + (self._ahead or 0.0))
-        _, begins, ends = self._day
-        if not begins <= now < ends:
-            day = day_of(now, self._connection.timezone)
-            self._day = (day, self._midnight(day), self._midnight(day + timedelta(days=1)))
-        return self._day
-
-    def _midnight(self, day: date) -> float:
-        zone = self._connection.timezone
-        return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()

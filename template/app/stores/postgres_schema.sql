@@ -39,13 +39,14 @@ CREATE TABLE @app@.reservations (
 ) WITH (fillfactor = 70);
 CREATE INDEX ON @app@.reservations (expired, expires_at);
 
--- What a rate has admitted: `counts[i]` admissions count until `seconds[i]`, in ascending order.
--- `forget_at` moves in steps of ten minutes, so that hardly any write touches its index.
+-- What a rate has admitted: `counts[i]` admissions, whose windows end in one second of the clock,
+-- count until `ends[i]`, when the last of them ends; in ascending order. `forget_at` moves in steps
+-- of ten minutes, so that hardly any write touches its index.
 CREATE TABLE @app@.rates (
     subject text PRIMARY KEY,
-    seconds bigint[] NOT NULL DEFAULT '{}',
+    ends double precision[] NOT NULL DEFAULT '{}',
     counts integer[] NOT NULL DEFAULT '{}',
-    forget_at bigint NOT NULL DEFAULT 0
+    forget_at double precision NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 CREATE INDEX ON @app@.rates (forget_at);
 

@@ -78,8 +78,13 @@ def conninfo_of(url: str, namespace: str) -> str:
         if unknown is not None:
             raise StoreSetupError("postgres_parameter", name=unknown[1])
         raise StoreSetupError("postgres_url")
-    own = {**_DEFAULTS, "fallback_application_name": namespace, **stated}
-    return make_conninfo(**{**own, "client_encoding": "UTF8"})
+    parts = {
+        **_DEFAULTS,
+        "fallback_application_name": namespace,
+        **stated,
+        "client_encoding": "UTF8",
+    }
+    return make_conninfo("", **{name: str(value) for name, value in parts.items()})
 
 
 def complaint_of(

@@ -80,18 +80,19 @@ DECLARE
     locked boolean;
     missing boolean := false; -- the row of a rate
     held record;
-    seconds int8[];
-    counts int4[];
-    first int4; -- seconds[first .. last] still count
+    instants float8[];
+    hits int4[];
+    first int4; -- instants[first .. last] still count
     last int4;
     firsts int4[];
     lasts int4[];
-    second int8;
+    place int4;
+    its_end float8;
     rest int8;
     exhausted boolean;
     committed int8;
     roomy int2[]; -- the slots whose share has room
-    place int2;
+    chosen int2;
     has_room boolean;
 BEGIN
     at := @app@.begin@release@(p_deadline);
@@ -138,7 +139,7 @@ BEGIN
 
         exhausted := false;
         FOR i IN 1 .. cardinality(p_subjects) LOOP
-            SELECT r.seconds, r.counts INTO seconds, counts
+            SELECT r.ends, r.counts INTO instants, hits
             FROM @app@.rates r WHERE r.subject = p_subjects[i];
             IF NOT FOUND THEN
                 IF locked THEN
@@ -147,26 +148,25 @@ BEGIN
                 missing := true;
             END IF;
             first := 1;
-            last := coalesce(cardinality(seconds), 0);
-            WHILE first <= last AND seconds[first] <= now LOOP
+            last := coalesce(cardinality(instants), 0);
+            WHILE first <= last AND instants[first] <= now LOOP
                 first := first + 1;
             END LOOP;
             -- The clock was set back: what lies too far ahead is forgotten.
-            WHILE first <= last AND seconds[last] > now + 2 * p_windows[i] LOOP
+            WHILE first <= last AND instants[last] > now + 2 * p_windows[i] LOOP
                 last := last - 1;
             END LOOP;
             firsts[i] := first;
             lasts[i] := last;
-            rest := (SELECT coalesce(sum(n), 0) FROM unnest(counts[first:last]) AS n);
+            rest := (SELECT coalesce(sum(n), 0) FROM unnest(hits[first:last]) AS n);
             used[i] := rest;
-            second := seconds[first];
+            resets[i] := CASE WHEN rest > 0 THEN instants[first] - now ELSE 0 END;
             WHILE rest >= p_quotas[i] LOOP
                 exhausted := true;
-                second := seconds[first];
-                rest := rest - counts[first];
+                resets[i] := instants[first] - now;
+                rest := rest - hits[first];
                 first := first + 1;
             END LOOP;
-            resets[i] := CASE WHEN used[i] > 0 THEN second - now ELSE 0 END;
         END LOOP;
         IF exhausted THEN
             verdict := 'rate';
@@ -212,19 +212,19 @@ BEGIN
             verdict := 'app_cap';
             RETURN;
         END IF;
-        place := 0;
+        chosen := 0;
     ELSE
         -- One that nobody else is writing, or else one to wait for. Its money may have changed
         -- since it was looked at, and now that it is locked no other may be waited for.
         SELECT s.slot, s.limit_nano = p_limit
             AND s.settled_nano + s.reserved_nano + p_amount <= s.share_nano
-        INTO place, has_room
+        INTO chosen, has_room
         FROM @app@.spend s WHERE s.day = p_day AND s.subject = 'app' AND s.slot = ANY (roomy)
         ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED;
         IF NOT FOUND THEN
             SELECT s.slot, s.limit_nano = p_limit
                 AND s.settled_nano + s.reserved_nano + p_amount <= s.share_nano
-            INTO place, has_room
+            INTO chosen, has_room
             FROM @app@.spend s WHERE s.day = p_day AND s.subject = 'app'
                 AND s.slot = roomy[1 + pg_backend_pid() % cardinality(roomy)] FOR UPDATE;
         END IF;
@@ -237,36 +237,38 @@ BEGIN
 
     -- All of it is granted: write everything.
     FOR i IN 1 .. cardinality(p_subjects) LOOP
-        first := firsts[i];
-        last := lasts[i];
-        second := floor(now)::int8 + p_windows[i] + 1;
-        UPDATE @app@.rates r
-        SET seconds = CASE
-                WHEN last >= first AND r.seconds[last] >= second THEN r.seconds[first:last]
-                ELSE r.seconds[first:last] || second
-            END,
-            counts = CASE
-                WHEN last >= first AND r.seconds[last] >= second
-                THEN r.counts[first:last - 1] || r.counts[last] + 1
-                ELSE r.counts[first:last] || 1
-            END,
-            forget_at = (second / 600 + 1) * 600
-        WHERE r.subject = p_subjects[i];
-        IF used[i] = 0 THEN
-            resets[i] := second - now;
+        SELECT r.ends[firsts[i]:lasts[i]], r.counts[firsts[i]:lasts[i]] INTO instants, hits
+        FROM @app@.rates r WHERE r.subject = p_subjects[i];
+        its_end := now + p_windows[i];
+        place := cardinality(instants);
+        -- They stay in order also when the clock was set back a little.
+        WHILE floor(instants[place]) > floor(its_end) LOOP
+            place := place - 1;
+        END LOOP;
+        IF floor(instants[place]) = floor(its_end) THEN
+            instants[place] := greatest(instants[place], its_end);
+            hits[place] := hits[place] + 1;
+        ELSE
+            instants := instants[:place] || its_end || instants[place + 1:];
+            hits := hits[:place] || 1 || hits[place + 1:];
         END IF;
         used[i] := used[i] + 1;
+        resets[i] := instants[1] - now;
+        UPDATE @app@.rates r
+        SET ends = instants, counts = hits,
+            forget_at = (floor(its_end / 600) + 1) * 600
+        WHERE r.subject = p_subjects[i];
     END LOOP;
     UPDATE @app@.spend s SET reserved_nano = s.reserved_nano + p_amount
     WHERE s.day = p_day
-        AND (s.subject = ANY (p_callers) AND s.slot = 0 OR s.subject = 'app' AND s.slot = place);
+        AND (s.subject = ANY (p_callers) AND s.slot = 0 OR s.subject = 'app' AND s.slot = chosen);
     IF has_room IS NULL THEN
         PERFORM @app@.share@release@(p_day, p_limit, p_amount);
     END IF;
     INSERT INTO @app@.reservations
         (id, day, callers, slot, amount_nano, limit_nano, claim, lease_seconds, expires_at)
     VALUES (
-        p_id, p_day, p_callers, place, p_amount, p_limit, p_claim,
+        p_id, p_day, p_callers, chosen, p_amount, p_limit, p_claim,
         p_lease_seconds, now + p_lease_seconds
     );
     IF p_claim IS NOT NULL THEN
