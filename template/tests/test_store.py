@@ -158,9 +158,7 @@ async def test_an_owner_that_died_after_the_call_keeps_the_charge(
     assert (spending.settled_nano, spending.reserved_nano) == (10, 0)
 
 
-async def test_a_late_settlement_may_add_and_never_refunds(
-    store: Store, clock: Clock
-) -> None:
+async def test_a_late_settlement_may_add_and_never_refunds(store: Store, clock: Clock) -> None:
     for name, cost in (("cheap", 3), ("dear", 25)):
         await store.admit(admission(name))
         await store.dispatch(name)
