@@ -12,6 +12,7 @@ from signal import SIGINT
 from stat import S_IXOTH
 from typing import Any
 
+from tests.servers.clock import Clock
 from tests.servers.process import ServerProcess, data_root
 
 PASSWORD = "postgres-0123456789"
@@ -113,14 +114,15 @@ def place(folder: Path) -> str:
 
 
 @contextmanager
-def own(**configuration: Any) -> Iterator[PostgresServer]:
+def own(clock: Clock | None, **configuration: Any) -> Iterator[PostgresServer]:
     """A started server of its own."""
     server = PostgresServer(**configuration)
+    server.environment = clock.environment if clock else {}
     server.start()
     try:
         yield server
     finally:
-        server.kill()
+        server.end()
 
 
 @cache
