@@ -18,7 +18,14 @@ from typing import Any, Protocol
 from app.foundation.project import load_project
 from tests.servers.clock import Clock
 
-__all__ = ["Clock", "Server", "own_server", "store_environment", "store_url"]
+__all__ = [
+    "Clock",
+    "Server",
+    "own_server",
+    "store_contents",
+    "store_environment",
+    "store_url",
+]
 
 
 class Server(Protocol):
@@ -46,6 +53,8 @@ class Server(Protocol):
 class _StoreModule(Protocol):
     def place(self, folder: Path) -> str: ...
 
+    def contents(self, folder: Path) -> bytes: ...
+
     def own(self, clock: Clock | None, **configuration: Any) -> AbstractContextManager[Server]: ...
 
 
@@ -58,6 +67,11 @@ def store_environment(folder: Path, url: str | None = None) -> dict[str, str]:
     """The setting that leads an app to `url`, by default to the folder's place."""
     name = "REDIS_URL" if load_project().store == "redis" else "DATABASE_URL"
     return {name: url or store_url(folder)}
+
+
+def store_contents(folder: Path) -> bytes:
+    """Every byte that the folder's place holds: keys, values, rows, as they were given to it."""
+    return _module().contents(folder.resolve())
 
 
 def own_server(clock: Clock | None = None, **configuration: Any) -> AbstractContextManager[Server]:

@@ -12,6 +12,8 @@ from signal import SIGINT
 from stat import S_IXOTH
 from typing import Any
 
+import psycopg
+
 from tests.servers.clock import Clock
 from tests.servers.process import ServerProcess, data_root
 
@@ -111,6 +113,17 @@ def place(folder: Path) -> str:
         names[folder] = f"app_{len(names)}"
         _shared().sql(f"CREATE DATABASE {names[folder]}")
     return _shared().url_of(names[folder])
+
+
+def contents(folder: Path) -> bytes:
+    """Every row of every table of the folder's database."""
+    with psycopg.connect(place(folder)) as connection:
+        tables = connection.execute(
+            "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+        ).fetchall()
+        rows = [connection.execute(f"TABLE {table}".encode()).fetchall() for (table,) in tables]
+    return repr(list(zip(tables, rows, strict=True))).encode()
 
 
 @contextmanager

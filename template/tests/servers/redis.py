@@ -74,6 +74,19 @@ def place(folder: Path) -> str:
     return _shared().url_of(numbers.setdefault(folder, len(numbers)))
 
 
+def contents(folder: Path) -> bytes:
+    """Every key of the folder's database with what it holds."""
+    client: Any = Redis.from_url(place(folder), socket_timeout=5)
+    readers = {
+        b"hash": client.hgetall,
+        b"string": client.get,
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+    }
+    found = [(key, readers[client.type(key)](key)) for key in client.scan_iter()]
+    client.close()
+    return repr(found).encode()
+
+
 @contextmanager
 def own(clock: Clock | None, **configuration: Any) -> Iterator[RedisServer]:
     """A started server of its own."""

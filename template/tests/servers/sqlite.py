@@ -39,6 +39,11 @@ def place(folder: Path) -> str:
     return SqliteFile(folder / "app.db").url
 
 
+def contents(folder: Path) -> bytes:
+    """The bytes of the file and of its write-ahead log."""
+    return b"".join(path.read_bytes() for path in sorted(folder.glob("app.db*")))
+
+
 @contextmanager
 def own(clock: Clock | None) -> Iterator[SqliteFile]:
     """A file in a folder of its own."""
