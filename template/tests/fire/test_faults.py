@@ -30,8 +30,7 @@ async def test_a_fault_is_refused_alerted_once_and_survived(
 ) -> None:
     fault = FAULTS[name]
     with own_server(**fault.configuration) as server:
-        url = server.proxied_url if fault.proxied else server.url
-        app = start_app(store_url=url, alert_urls=webhook.url, **QUICK)
+        app = start_app(store_url=fault.url(server), alert_urls=webhook.url, **QUICK)
         assert (await crowd(app, [Ask()]))[0].code == "ok"
         before = len(fake.ledger.calls)
         with fault.happens(server, app):
@@ -50,7 +49,6 @@ async def test_a_fault_is_refused_alerted_once_and_survived(
         await asyncio.to_thread(webhook.wait_for, 2, 8, STORE, 1.0)
         assert await status(app, "/readyz") == 200
         assert "internal_error" not in app.log()
-        assert "Traceback" not in app.log()
 
 
 @pytest.mark.parametrize("name", NUISANCES)

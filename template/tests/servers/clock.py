@@ -1,5 +1,6 @@
 """A time of day that jumps, for a store's server (or for the app, where the store lives in it)."""
 
+import atexit
 import shutil
 import subprocess
 import tempfile
@@ -7,8 +8,6 @@ import time
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-
-from tests.servers.process import data_root
 
 SOURCE = Path(__file__).with_name("clock.c")
 NANO = 1_000_000_000
@@ -21,11 +20,11 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        handle, name = tempfile.mkstemp(prefix="clock-", dir=data_root())
+        handle, name = tempfile.mkstemp(prefix="clock-", dir=_folder())
         with open(handle, "wb") as file:
             file.write(bytes(8))
         self._file = Path(name)
-        self._file.chmod(0o644)  # a server may run as another user
+        self._file.chmod(0o644)
         self.environment = {"LD_PRELOAD": str(_library()), "CLOCK_FILE": name}
 
     def now(self) -> float:
@@ -44,10 +43,18 @@ class Clock:
 
 
 @cache
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="test-clock-"))
+    folder.chmod(0o755)  # a server may run as another user
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@cache
 def _library() -> Path:
     """The library that is preloaded. Raises `AssertionError` with the cure where cc is missing."""
     compiler = shutil.which("cc")
     assert compiler, "The tests of the clock need a C compiler: install gcc or clang (as `cc`)."
-    library = data_root() / "clock.so"
+    library = _folder() / "clock.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", library, SOURCE], check=True)
     return library

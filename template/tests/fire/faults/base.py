@@ -1,4 +1,4 @@
-"""The faults that several stores share."""
+"""What a fault is."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.running import RunningApp
-from tests.servers.process import ServerProcess
-from tests.servers.proxy import Mode
 
 
 @dataclass(frozen=True)
@@ -23,23 +21,17 @@ class Fault:
     proxied: bool = False
     configuration: Mapping[str, Any] = field(default_factory=dict)
 
+    def url(self, server: Any) -> str:
+        """Where the app must look for the server."""
+        return str(server.proxied_url if self.proxied else server.url)
+
 
 @contextmanager
 def frozen(server: Any, app: RunningApp) -> Iterator[None]:
     """It answers nothing, and what was asked meanwhile is done later."""
     server.freeze()
-    try:
-        yield
-    finally:
-        server.thaw()
-
-
-@contextmanager
-def killed(server: ServerProcess, app: RunningApp) -> Iterator[None]:
-    """It is gone, and its port refuses connections; then it is started on the same data."""
-    server.kill()
     yield
-    server.start()
+    server.thaw()
 
 
 @contextmanager
@@ -56,26 +48,3 @@ def repeated(deed: Callable[[], object], seconds: float = 0.02) -> Iterator[None
         yield
         over.set()
         working.result()
-
-
-def behind_a_proxy(mode: Mode, seconds: float = 0.0) -> Fault:
-    """The network between the app and the server misbehaves."""
-
-    @contextmanager
-    def happens(server: ServerProcess, app: RunningApp) -> Iterator[None]:
-        server.proxy.set(mode, seconds)
-        yield
-        server.proxy.set("pass")
-
-    return Fault(happens, proxied=True)
-
-
-# What every store with a server knows. A delay is longer than the app waits for its store.
-SERVER_FAULTS = {
-    "frozen": Fault(frozen),
-    "killed": Fault(killed),
-    "unreachable": behind_a_proxy("refuse"),
-    "held up": behind_a_proxy("hold"),
-    "slow": behind_a_proxy("delay", 3.0),
-    "cut off in mid-command": behind_a_proxy("cut"),
-}

@@ -1,9 +1,13 @@
 """What can happen to PostgreSQL."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
-from tests.fire.faults.base import SERVER_FAULTS, Fault, repeated
+import psycopg
+
+from tests.fire.faults.base import Fault, repeated
+from tests.fire.faults.server import SERVER_FAULTS
 from tests.running import RunningApp
 from tests.servers.postgres import PostgresServer
 
@@ -12,8 +16,16 @@ from tests.servers.postgres import PostgresServer
 def _crowded(server: PostgresServer, app: RunningApp) -> Iterator[None]:
     """Take every connection there is, those that the app has too."""
     with ExitStack() as taken:
-        while server.take_connection(taken):
-            pass
+        first = taken.enter_context(psycopg.connect(server.url, autocommit=True))
+        others: list[Any] = [True]
+        while others:
+            with suppress(psycopg.OperationalError):
+                while True:
+                    taken.enter_context(psycopg.connect(server.url, application_name="crowd"))
+            others = first.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type ="
+                " 'client backend' AND application_name <> 'crowd' AND pid <> pg_backend_pid()"
+            ).fetchall()
         yield
 
 

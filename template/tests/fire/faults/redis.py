@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.fire.faults.base import SERVER_FAULTS, Fault, repeated
+from tests.fire.faults.base import Fault, repeated
+from tests.fire.faults.server import SERVER_FAULTS
 from tests.running import RunningApp
 from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer
@@ -14,7 +15,7 @@ from tests.servers.redis import RedisServer
 def _set(server: RedisServer, name: str, value: str) -> Iterator[Any]:
     """Change a directive of the running server for a while; gives a client of it."""
     client = server.client()
-    before = client.config_get(name)[name]
+    before = str(client.config_get(name)[name])
     client.config_set(name, value)
     yield client
     client.config_set(name, before)
