@@ -8,30 +8,37 @@ with running_app(environment) as app:
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 from openai import OpenAI
 
 from app.foundation.project import load_project
 from tests.fake_provider import FakeProvider
+from tests.servers import store_environment
+from tests.servers.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 ADMIN_TOKEN = "admin-0123456789"
 CALLERS = {"alice": "alice-0123456789", "bob": "bob-0123456789"}
 PROVIDER_KEY = "sk-canary-0123456789"
 START_SECONDS = 30.0
+SERVE = ("-c", "from app.cli import serve; serve()")
 
 
 def production(fake: FakeProvider, folder: Path, **changes: object) -> dict[str, str]:
-    """A whole production environment on the fake provider; `changes` are settings by name."""
+    """A whole production environment on the fake provider; `changes` are settings by name.
+
+    Its store is the folder's own, empty at first; `store_url` leads to another.
+    """
+    url = changes.pop("store_url", None)
     names = load_project().providers
     urls = {
         "openai": fake.openai_base_url,
@@ -43,7 +50,7 @@ def production(fake: FakeProvider, folder: Path, **changes: object) -> dict[str,
         "APP_ENV": "production",
         "ADMIN_TOKEN": ADMIN_TOKEN,
         "APP_API_KEYS": ",".join(f"{name}:{key}" for name, key in CALLERS.items()),
-        "DATABASE_URL": f"sqlite:///{folder / 'app.db'}",
+        **store_environment(folder, None if url is None else str(url)),
         "DAILY_COST_CAP_USD": 5,
         "REQUESTS_PER_MINUTE": 10_000,
         "REQUESTS_PER_MINUTE_PER_IP": 10_000,
@@ -102,6 +109,25 @@ class RunningApp:
                 return lines[0]
             time.sleep(0.02)
 
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer requests: the app's own, or the workers that it started."""
+        own = psutil.Process(self.process.pid)
+        return [child for child in own.children() if _is_worker(child)] or [own]
+
+    def worker_at(self, port: int) -> psutil.Process:
+        """The worker that has a connection to a port of this machine, such as the provider's."""
+        for worker in self.workers():
+            for connection in worker.net_connections("tcp"):
+                if connection.raddr and connection.raddr.port == port:
+                    return worker
+        raise AssertionError(f"no worker is connected to port {port}")
+
+    def metric(self, name: str) -> float:
+        """The value of a metric that has no labels; `name` without its prefix."""
+        with self.http("admin") as http:
+            lines = http.get("/metrics").text.splitlines()
+        return next(float(x.split()[1]) for x in lines if x.startswith(f"llm_app_{name} "))
+
     def stop(self, timeout: float = 20.0) -> int:
         """Ask it to end (SIGTERM) and wait; the exit code."""
         self.process.send_signal(signal.SIGTERM)
@@ -110,14 +136,17 @@ class RunningApp:
 
 @contextmanager
 def running_app(
-    environment: dict[str, str], folder: Path, workers: int = 1
+    environment: dict[str, str], folder: Path, workers: int = 1, program: Sequence[str] = SERVE
 ) -> Iterator[RunningApp]:
-    """Start `serve` and wait until it answers; it is ended and gone afterwards."""
+    """Start `serve` and wait until it answers; it is ended and gone afterwards.
+
+    `program` is what Python is told to run, where that is something else around `serve`.
+    """
     port = free_port()
     log = folder / f"app-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from app.cli import serve; serve()"],
+            [sys.executable, *program],
             cwd=ROOT,
             env={
                 **clean_environment(),
@@ -145,11 +174,11 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.upper() not in ours}
 
 
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "--multiprocessing-fork" in process.cmdline()
+    except psutil.Error:  # it has just died
+        return False
 
 
 def _wait_until_ready(app: RunningApp) -> None:

@@ -72,7 +72,7 @@ def secret_http_url(value: SecretStr) -> SecretStr:
 
 
 def database_url(value: SecretStr, store: str) -> None:
-    """`sqlite:///relative.db` (`sqlite:////absolute.db`), or `postgresql://…`, as libpq reads it."""
+    """`sqlite:///relative.db` or `sqlite:////absolute.db`; `postgresql://…` as libpq reads it."""
     schemes = {"sqlite": ("sqlite:///",), "postgres": ("postgresql://", "postgres://")}[store]
     url = value.get_secret_value()
     if not url.startswith(schemes) or url in schemes or any(c.isspace() for c in url):
