@@ -70,10 +70,13 @@ class ModelStore:
         self.keys: dict[str, Key] = {}
         self.settled: Counter[tuple[date, str]] = Counter()
         self.warned: set[date] = set()
-        # For each subject of a rate: when each of its admissions stops counting.
-        self.counted: defaultdict[str, list[int]] = defaultdict(list)
+        # For each subject of a rate: when the window of each of its admissions ends.
+        self.counted: defaultdict[str, list[float]] = defaultdict(list)
         self.memos: dict[str, tuple[bytes, float]] = {}
         self.incidents: dict[str, float] = {}
+        # The latest end of what was forgotten. Were the clock set back to before it, a store may
+        # still know of it or not: nothing is promised.
+        self.forgotten = -math.inf
 
     # ------------------------------------------------------------------------- time
 
@@ -151,11 +154,14 @@ class ModelStore:
 
     # ------------------------------------------------------------------------ rates
 
-    def _counting(self, rate: Rate) -> list[int]:
+    def _counting(self, rate: Rate) -> list[float]:
+        """When each of the admissions that count now stops: with the last one of its second."""
+        ends = self.counted[rate.subject]
+        ends = [max(x for x in ends if math.floor(x) == math.floor(end)) for end in ends]
         # What ends later than two windows from now was counted before the clock was set back. It
         # is forgotten, or a clock that was wrong for a moment would lock a caller out for good.
         horizon = self.now + 2 * rate.window_seconds
-        return sorted(end for end in self.counted[rate.subject] if self.now < end <= horizon)
+        return sorted(end for end in ends if self.now < end <= horizon)
 
     def _state(self, rate: Rate) -> RateState:
         counting = self._counting(rate)
@@ -170,7 +176,7 @@ class ModelStore:
 
     def _count(self, rate: Rate) -> None:
         self.counted[rate.subject] = self._counting(rate)
-        self.counted[rate.subject].append(math.ceil(self.now + rate.window_seconds))
+        self.counted[rate.subject].append(self.now + rate.window_seconds)
 
     # ----------------------------------------------------------------------- leases
 
@@ -268,18 +274,18 @@ class ModelStore:
         for name, lease in list(self.leases.items()):
             if lease.charged is not None and lease.ends <= now - KEEP_EXPIRED_SECONDS:
                 del self.leases[name]
-        for name, key in list(self.keys.items()):
-            if key.answer is not None and key.ends <= now:
-                del self.keys[name]
-        for name, (_, ends) in list(self.memos.items()):
-            if ends <= now:
-                del self.memos[name]
-        for ends_of_subject in self.counted.values():
-            ends_of_subject[:] = [end for end in ends_of_subject if end > now]
         for day, subject in list(self.settled):
             if day < oldest:
                 del self.settled[day, subject]
                 self.warned.discard(day)
+        ends = [key.ends for key in self.keys.values()]
+        ends += [end for _, end in self.memos.values()]
+        ends += [end for ends_of_rate in self.counted.values() for end in ends_of_rate]
+        self.forgotten = max([self.forgotten, *(end for end in ends if end <= now)])
+        self.keys = {name: key for name, key in self.keys.items() if key.ends > now}
+        self.memos = {name: memo for name, memo in self.memos.items() if memo[1] > now}
+        for subject, counted in self.counted.items():
+            self.counted[subject] = [end for end in counted if end > now]
 
     # ----------------------------------------------------------------- what is read
 
