@@ -2,58 +2,28 @@
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
-from importlib import import_module
+from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.foundation.project import load_project
 from app.stores.base import (
     Admission,
     Admitted,
     Cap,
     Claim,
-    Connection,
     Decision,
-    Rate,
     Refused,
     Replay,
     Settlement,
     Store,
-    StoredAnswer,
     StoreUnavailableError,
 )
 from tests.servers import store_url
-
-ANSWER = StoredAnswer(200, "application/json", b"sealed", complete=True)
-CLAIM = Claim("key", "fingerprint", keep_seconds=100)
-
-
-class Clock:
-    """The store's clock, under the test's control."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def admission(
-    name: str, amount: int = 10, cap: int = 100, quota: int = 100, claim: Claim | None = None
-) -> Admission:
-    return Admission(
-        reservation=name,
-        amount_nano=amount,
-        lease_seconds=30,
-        rates=(Rate("caller", "caller:alice", quota, 60),),
-        caps=(Cap("app", "app", cap),),
-        claim=claim,
-    )
+from tests.stores import ANSWER, CLAIM, Clock, admission, make_store
 
 
 @pytest.fixture
@@ -67,15 +37,6 @@ async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
     await opened.open()
     yield opened
     await opened.close()
-
-
-def make_store(
-    url: str, clock: Callable[[], float] | None, timezone: str = "UTC", timeout: float = 5
-) -> Store:
-    """The store that this app was generated for, not yet opened."""
-    connection = Connection(url, "contract-test", timeout, ZoneInfo(timezone), clock)
-    store: Store = import_module(f"app.stores.{load_project().store}").connect(connection)
-    return store
 
 
 async def test_a_reservation_holds_money_until_it_is_settled(store: Store) -> None:
@@ -278,14 +239,19 @@ async def test_the_wait_is_exact_when_a_quota_was_lowered(store: Store, clock: C
     assert isinstance(await store.admit(admission("b", 1, quota=2)), Admitted)
 
 
-async def test_a_place_is_free_at_the_end_of_its_second(store: Store, clock: Clock) -> None:
-    clock.now += 0.4
-    await store.admit(admission("a", 1, quota=1))
-    refused = await store.admit(admission("b", 1, quota=1))
+async def test_admissions_of_one_second_end_together(store: Store, clock: Clock) -> None:
+    for _ in range(2):
+        clock.now += 0.4
+        await store.admit(admission(str(clock.now), 1, quota=2))
+    refused = await store.admit(admission("b", 1, quota=2))
     assert isinstance(refused, Refused)
-    assert refused.retry_after == pytest.approx(60.6)
-    clock.now += 60.61
-    assert isinstance(await store.admit(admission("b", 1, quota=1)), Admitted)
+    assert refused.retry_after == pytest.approx(60)
+    clock.now += 59.9
+    assert isinstance(await store.admit(admission("b", 1, quota=2)), Refused)
+    clock.now += 0.2
+    admitted = await store.admit(admission("b", 1, quota=2))
+    assert isinstance(admitted, Admitted)
+    assert admitted.rates[0].remaining == 1
 
 
 async def test_a_lease_from_before_the_clock_was_set_back_is_shortened(

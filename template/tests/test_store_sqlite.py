@@ -1,4 +1,4 @@
-"""What is SQLite's own: the file, its lock, its schema and what an earlier release has left in it."""
+"""What is SQLite's own: the file, its lock, its schema, and what an earlier release left in it."""
 
 import asyncio
 import sqlite3
@@ -8,7 +8,7 @@ import pytest
 
 from app.stores import sqlite_schema
 from app.stores.base import Admitted, Claim, Settlement, StoreSetupError, StoreUnavailableError
-from tests.test_store import ANSWER, CLAIM, Clock, admission, make_store
+from tests.stores import ANSWER, CLAIM, Clock, admission, make_store
 
 
 def url(folder: Path) -> str:
@@ -86,6 +86,13 @@ async def test_a_locked_file_is_reported_in_time(tmp_path: Path) -> None:
     holder.close()
     assert isinstance(await store.admit(admission("b")), Admitted)
     await store.close()
+
+
+async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "app.db").write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreSetupError) as caught:
+        await make_store(url(tmp_path), None).open()
+    assert caught.value.complaint == "store_file"
 
 
 @pytest.mark.parametrize("path", ["/proc/nowhere/app.db", "/dev/null/app.db"])

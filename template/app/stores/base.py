@@ -71,8 +71,9 @@ class Concern:
 class Rate:
     """At most `quota` admissions of `subject` in any `window_seconds` (a sliding window).
 
-    An admission counts until the end of the whole second in which its window ends: so a store
-    keeps one number a second, however large the quota, and never admits one too many.
+    Admissions whose windows end in the same second of the clock are counted together, and end with
+    the last of them: so a store keeps one entry a second, however large the quota, and never
+    admits one too many.
     """
 
     name: Literal["caller", "ip"]

@@ -255,7 +255,7 @@ async def _reported(timeout: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(timeout):
             yield
-    except (exceptions.RedisError, OSError, OverflowError) as error:
+    except (exceptions.RedisError, OSError) as error:
         raise StoreUnavailableError(f"Redis: {type(error).__name__}") from error
 
 
@@ -272,9 +272,9 @@ def _as_facts(days: tuple[Day, ...]) -> list[dict[str, str | int | float]]:
 
 
 def _exact(amount_nano: int) -> int:
-    """The amount, when Lua can hold it exactly. Raises `OverflowError`."""
+    """The amount, when Lua's numbers hold it exactly. Raises `StoreUnavailableError`."""
     if abs(amount_nano) >= 2**53:
-        raise OverflowError("more nano-dollars than a double holds")
+        raise StoreUnavailableError("Redis: more nano-dollars than it can count")
     return amount_nano
 
 

@@ -10,7 +10,7 @@
 -- days          zset   '<day> <subject>' -> the day's number, so that old days can be found
 -- a claim       hash   fingerprint, reservation, keep; with its answer: status, media_type, body,
 --                      complete, expires_at
--- a rate        string {second, how many admissions stop counting then, …}, packed
+-- a rate        string {instant, admissions that stop counting then, …}, packed: one pair a second
 --
 -- Amounts are nano-dollars, far below 2^53, so Lua's numbers hold them exactly; instants are Unix
 -- times in seconds. Each key expires by itself some time after its content has.
@@ -39,7 +39,7 @@ end
 local function move(facts, released, added)
   for _, subject in ipairs(facts.subjects) do
     local field = facts.day .. ' ' .. subject
-    redis.call('HINCRBY', SPEND, field .. ' reserved', whole(-released))
+    redis.call('HINCRBY', SPEND, field .. ' reserved', whole(0 - released))
     redis.call('HINCRBY', SPEND, field .. ' settled', whole(added))
   end
 end
@@ -85,7 +85,7 @@ local function expire(reservation, claim_key)
   return facts
 end
 
--- A rate's {second, admissions, …} that still count, their sum, and the wait until one more may.
+-- A rate's {instant, admissions, …} that still count, their sum, and the wait until one more may.
 local function rate(key, quota, window)
   local packed, ends, used = redis.call('GET', key), {}, 0
   if packed then
@@ -106,12 +106,12 @@ local function rate(key, quota, window)
 end
 
 local function count(counter)
-  local ends, last = counter.ends, math.ceil(now + counter.window)
-  local at = #ends + 1
-  -- Seconds stay in order also when the clock was set back a little.
-  while at > 1 and ends[at - 2] > last do at = at - 2 end
-  if at > 1 and ends[at - 2] == last then
-    ends[at - 1] = ends[at - 1] + 1
+  local ends, last = counter.ends, now + counter.window
+  local second, at = math.floor(last), #ends + 1
+  -- Pairs stay in order also when the clock was set back a little.
+  while at > 1 and math.floor(ends[at - 2]) > second do at = at - 2 end
+  if at > 1 and math.floor(ends[at - 2]) == second then
+    ends[at - 2], ends[at - 1] = math.max(ends[at - 2], last), ends[at - 1] + 1
   else
     table.insert(ends, at, last)
     table.insert(ends, at + 1, 1)

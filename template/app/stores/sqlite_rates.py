@@ -15,7 +15,7 @@ class RateCounter:
         self._now = now
         # Beyond this lies what was counted before the clock was set back: it is forgotten.
         self._horizon = now + 2 * rate.window_seconds
-        self._ends: list[tuple[int, int]] = connection.execute(
+        self._ends: list[tuple[float, int]] = connection.execute(
             "SELECT expires_at, hits FROM rates"
             " WHERE subject = ? AND expires_at > ? AND expires_at <= ? ORDER BY expires_at",
             (rate.subject, now, self._horizon),
@@ -41,15 +41,18 @@ class RateCounter:
 
     def count(self) -> RateState:
         """Count one admission; what is left after it."""
-        subject = self._rate.subject
-        expires_at = math.ceil(self._now + self._rate.window_seconds)
+        subject, expires_at = self._rate.subject, self._now + self._rate.window_seconds
         self._db.execute(
             "DELETE FROM rates WHERE subject = ? AND (expires_at <= ? OR expires_at > ?)",
             (subject, self._now, self._horizon),
         )
         self._db.execute(
-            "INSERT INTO rates VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET hits = hits + 1",
-            (subject, expires_at),
+            "INSERT INTO rates VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE"
+            " SET hits = hits + 1, expires_at = max(expires_at, excluded.expires_at)",
+            (subject, math.floor(expires_at), expires_at),
         )
-        oldest = min([expires_at, *(end for end, _ in self._ends[:1])])
-        return RateState(self._rate, self._rate.quota - self._used - 1, oldest - self._now)
+        ends = {math.floor(end): end for end, _ in self._ends}
+        second = math.floor(expires_at)
+        ends[second] = max(ends.get(second, expires_at), expires_at)
+        reset = min(ends.values()) - self._now
+        return RateState(self._rate, self._rate.quota - self._used - 1, reset)

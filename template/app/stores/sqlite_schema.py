@@ -69,14 +69,15 @@ CREATE TABLE incidents (key TEXT PRIMARY KEY, remind_at REAL NOT NULL) WITHOUT R
 
 # Since release 0.2.0.
 _MORE_TABLES = """
--- One row per subject and second: how many admissions stop counting at its end.
+-- One row per subject and second: admissions whose windows end in it, the last at `expires_at`.
 CREATE TABLE rates (
     subject TEXT NOT NULL,
-    expires_at INTEGER NOT NULL,
+    second INTEGER NOT NULL,
+    expires_at REAL NOT NULL,
     hits INTEGER NOT NULL,
-    PRIMARY KEY (subject, expires_at)
+    PRIMARY KEY (subject, second)
 ) WITHOUT ROWID;
-CREATE INDEX rates_expiry ON rates (expires_at);
+CREATE INDEX rates_second ON rates (second);
 
 -- How long the lease is, so that one from before the clock was set back can be told.
 ALTER TABLE reservations ADD COLUMN lease_seconds REAL NOT NULL DEFAULT 900;

@@ -8,9 +8,11 @@ from typing import Any
 
 import httpx2
 
+from tests.fake_provider import FakeProvider
 from tests.running import CALLERS, RunningApp
 
 PATH = "/v1/chat/completions"
+PRICES = (1_000, 2_000)  # nano-dollars for a token of input and of output, as `production` says
 
 
 @dataclass(frozen=True)
@@ -108,3 +110,9 @@ async def until(
     while not await ready():
         assert asyncio.get_running_loop().time() < deadline, f"waited {seconds} s for {what}"
         await asyncio.sleep(pause)
+
+
+def billed(fake: FakeProvider) -> int:
+    """The provider's bill in nano-dollars."""
+    models = {call.model for call in fake.ledger.calls}
+    return fake.ledger.cost_nano(dict.fromkeys(models, PRICES))

@@ -24,13 +24,12 @@ from tests.fake_provider import (
     Truncate,
     Usage,
 )
-from tests.fire.crowd import Ask, Heard, crowd, until
+from tests.fire.crowd import Ask, billed, crowd, until
 from tests.running import RunningApp
 
 pytestmark = pytest.mark.fire
 
 FIRST = load_project().providers[0]
-PRICES = (1_000, 2_000)  # nano-dollars for a token of input and of output, as `production` says
 REQUESTS = 1200
 CAP_USD = 0.2
 EXPECTED = {
@@ -142,9 +141,3 @@ async def test_the_bill_stays_below_the_cap(
     settled, _ = _money(app)
     print(f"settled {settled:.6f} USD")
     assert billed(fake) <= settled * 1e9 + 1 <= CAP_USD * 1e9 + 1
-
-
-def billed(fake: FakeProvider) -> int:
-    """The provider's bill in nano-dollars."""
-    models = {call.model for call in fake.ledger.calls}
-    return fake.ledger.cost_nano(dict.fromkeys(models, PRICES))

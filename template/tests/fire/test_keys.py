@@ -6,12 +6,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Hang, Reply
-from tests.fire.crowd import PATH, Ask, Heard, crowd
+from tests.fire.crowd import Ask, Heard, crowd
 from tests.running import RunningApp
 
 pytestmark = pytest.mark.fire
@@ -102,9 +101,7 @@ def test_an_owner_that_wakes_after_its_lease_calls_nobody(
     assert (again.body, again.replayed) == (answer.body, True)
 
 
-def with_a_fate(
-    start_app: StartApp, folder: Path, workers: int = 1
-) -> tuple[RunningApp, Path]:
+def with_a_fate(start_app: StartApp, folder: Path, workers: int = 1) -> tuple[RunningApp, Path]:
     """An app whose process dies, or sleeps, before its next dispatch once the file is written."""
     fate = folder / "fate"
     program = ("-m", "tests.fire.mortal")

@@ -12,6 +12,9 @@ from signal import SIGINT
 from stat import S_IXOTH
 from typing import Any
 
+import psycopg
+
+from tests.servers.clock import Clock
 from tests.servers.process import ServerProcess, data_root
 
 PASSWORD = "postgres-0123456789"
@@ -112,15 +115,27 @@ def place(folder: Path) -> str:
     return _shared().url_of(names[folder])
 
 
+def contents(folder: Path) -> bytes:
+    """Every row of every table of the folder's database."""
+    with psycopg.connect(place(folder)) as connection:
+        tables = connection.execute(
+            "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+        ).fetchall()
+        rows = [connection.execute(f"TABLE {table}".encode()).fetchall() for (table,) in tables]
+    return repr(list(zip(tables, rows, strict=True))).encode()
+
+
 @contextmanager
-def own(**configuration: Any) -> Iterator[PostgresServer]:
+def own(clock: Clock | None, **configuration: Any) -> Iterator[PostgresServer]:
     """A started server of its own."""
     server = PostgresServer(**configuration)
+    server.environment = clock.environment if clock else {}
     server.start()
     try:
         yield server
     finally:
-        server.kill()
+        server.end()
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
+from tests.servers.clock import Clock
 from tests.servers.process import ServerProcess
 
 OLDEST = 7  # what the app asks for
@@ -73,15 +74,29 @@ def place(folder: Path) -> str:
     return _shared().url_of(numbers.setdefault(folder, len(numbers)))
 
 
+def contents(folder: Path) -> bytes:
+    """Every key of the folder's database with what it holds."""
+    client: Any = Redis.from_url(place(folder), socket_timeout=5)
+    readers = {
+        b"hash": client.hgetall,
+        b"string": client.get,
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+    }
+    found = [(key, readers[client.type(key)](key)) for key in client.scan_iter()]
+    client.close()
+    return repr(found).encode()
+
+
 @contextmanager
-def own(**configuration: Any) -> Iterator[RedisServer]:
+def own(clock: Clock | None, **configuration: Any) -> Iterator[RedisServer]:
     """A started server of its own."""
     server = RedisServer(**configuration)
+    server.environment = clock.environment if clock else {}
     server.start()
     try:
         yield server
     finally:
-        server.kill()
+        server.end()
 
 
 @cache
