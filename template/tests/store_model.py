@@ -125,7 +125,7 @@ class ModelStore:
             self._count(rate)
         length = admission.lease_seconds
         self.leases[admission.reservation] = Lease(admission, today, length, self.now + length)
-        self.limits[today].add(self._limit(admission))
+        self.limits[today].add(self.limit(admission))
         if admission.claim is not None:
             self.keys[admission.claim.key] = Key(admission.claim, admission.reservation)
         return Admitted(tuple(self._state(rate) for rate in admission.rates))
@@ -246,12 +246,14 @@ class ModelStore:
         else:
             self.keys[claim.key] = Key(claim, reservation, answer, self.now + claim.keep_seconds)
 
-    def _limit(self, admission: Admission) -> int:
+    @staticmethod
+    def limit(admission: Admission) -> int:
+        """The app's cap that it was admitted under."""
         return next(cap.limit_nano for cap in admission.caps if cap.name == "app")
 
     def _warning(self, lease: Lease) -> CapWarning | None:
         """The day's warning, measured by the cap that the lease was admitted under."""
-        day, limit = lease.day, self._limit(lease.admission)
+        day, limit = lease.day, self.limit(lease.admission)
         if day in self.warned or not self._is_warning(day, limit):
             return None
         self.warned.add(day)

@@ -35,6 +35,7 @@ from app.stores.base import (
     KEEP_DAYS,
     KEEP_EXPIRED_SECONDS,
     REAP_LEASES,
+    WARN_AT_PERCENT,
     Admission,
     Admitted,
     Cap,
@@ -78,17 +79,20 @@ TICK = 0.125
 TICKS = st.sampled_from([-1, 0, 1])
 # Not too short: what Redis need not keep, it forgets by a clock of its own.
 KEEPS = [60, 90]
+KEYS = ("key-1", "key-2")
+NAMES = ("one", "two")
 SUBJECTS = ("app", "caller:alice", "caller:bob")
 
 callers = st.sampled_from(["caller:alice", "caller:bob"])
 claims = st.builds(
     Claim,
-    key=st.sampled_from(["key-1", "key-2"]),
+    key=st.sampled_from(KEYS),
     fingerprint=st.sampled_from(["payload-1", "payload-1", "payload-2"]),
     keep_seconds=st.sampled_from(KEEPS),
 )
-leases = st.sampled_from([2.0, 30.0])
-names = st.sampled_from(["one", "two"])
+# Shorter and longer than a key is kept.
+leases = st.sampled_from([2.0, 30.0, 100.0])
+names = st.sampled_from(NAMES)
 # Nothing, little, much, or what is left of the app's day and one nano-dollar more.
 amounts = st.one_of(st.integers(0, 70), st.sampled_from(["rest", "rest + 1"]))
 answers = st.sampled_from(
@@ -203,8 +207,16 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(target=requests, lease=leases, claim=claims, dispatched=st.booleans())
     def ask_with_a_key(self, lease: float, claim: Claim, dispatched: bool) -> Any:
-        """Nothing but the key can stand in its way."""
-        return self.ask(1, lease, (), (Cap("app", "app", 1000),), claim, dispatched)
+        """Hardly anything but the key can stand in its way."""
+        return self.ask(1, lease, (), (Cap("app", "app", 100),), claim, dispatched)
+
+    @rule(target=requests, claim=claims)
+    def a_key_changes_hands(self, claim: Claim) -> Any:
+        """Its first owner is too slow to begin, and may be heard of again."""
+        first = self.ask_with_a_key(2.0, claim, False)
+        self.now += 2
+        second = self.ask_with_a_key(30.0, claim, False)
+        return multiple(*(x for x in (first, second) if isinstance(x, Admission)))
 
     def ask(
         self,
@@ -270,6 +282,14 @@ class StoreMachine(RuleBasedStateMachine):
             return
         claim = request.claim.key if request.claim else None
         self.note(self.both("settle", Settlement(request.reservation, cost, claim, answer)))
+
+    @rule(request=requests, more=st.sampled_from([-1, 0]))
+    def settle_to_the_warning(self, request: Admission, more: int) -> None:
+        lease = self.model.leases.get(request.reservation)
+        if lease is not None:
+            due = self.model.limit(request) * WARN_AT_PERCENT // 100
+            cost = due - self.model.settled[lease.day, "app"] + more
+            self.settle_again(request, max(cost, 0), None)
 
     def is_later_than_its_key(self, request: Admission) -> bool:
         """The outcome of its key was kept, and is over: whether an answer is still is not said."""
@@ -363,11 +383,23 @@ class StoreMachine(RuleBasedStateMachine):
         self.now += (KEEP_DAYS + 1) * 86400
 
     @precondition(lambda self: self.edges())
-    @rule(number=st.integers(0, 9), ticks=TICKS)
-    def wait_for_an_edge(self, number: int, ticks: int) -> None:
+    @rule(number=st.integers(0, 9), ticks=TICKS, reaped=st.booleans())
+    def wait_for_an_edge(self, number: int, ticks: int, reaped: bool) -> None:
         """Until something ends, to the tick: just before it, at it, just after it."""
         edges = self.edges()
         self.now = max(self.now, edges[number % len(edges)] + ticks * TICK)
+        if reaped:
+            self.reap()
+        self.look()
+
+    @rule()
+    def look(self) -> None:
+        """What can be seen without a change: an admission that costs too much is refused."""
+        for name in NAMES:
+            self.both("recall", name)
+        for key in KEYS:
+            claim = Claim(key, "payload-1", KEEPS[0])
+            self.ask(10**9, 2.0, (), (Cap("app", "app", 100),), claim, False)
 
     def edges(self) -> list[float]:
         model = self.model
