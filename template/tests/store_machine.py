@@ -1,7 +1,7 @@
 """A machine that takes random steps in a store and in its model, and wants the same answers."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from importlib import import_module
@@ -209,9 +209,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(caller=callers, quota=st.sampled_from([1, 3, 3]), times=st.integers(1, 4), both=flags)
     def ask_within_rates(self, caller: str, quota: int, times: int, both: bool) -> None:
-        """Some in a row; their owners die at once."""
+        """Some in a row, at different parts of a second; their owners die at once."""
         for _ in range(times):
             self.ask(0, rates=self.rates(caller, quota)[: 2 if both else 1])
+            self.now += TICK
 
     def rates(self, caller: str, quota: int) -> tuple[Rate, ...]:
         return Rate("caller", caller, quota, 60), Rate("ip", "ip:192.0.2.1", 4, 9)
@@ -367,33 +368,36 @@ class StoreMachine(RuleBasedStateMachine):
         self.reap()
         self.look_at_every_day()
 
-    @rule(what=st.sampled_from(["lease", "key", "rate", "name", "day"]), ticks=ticks, reaped=flags)
-    def wait_for_an_edge(self, what: str, ticks: float, reaped: bool) -> None:
+    @rule(number=st.integers(0, 59), which=st.sampled_from([min, max]), reaped=flags)
+    def wait_for_an_edge(
+        self, number: int, which: Callable[[list[float]], float], reaped: bool
+    ) -> None:
         """Until something ends, to the tick: just before it, at it, just after it."""
-        edges = [edge for edge in self.edges(what) if edge > self.now]
-        if edges:
-            self.now = max(self.now, min(edges) + ticks)
-        if reaped:
-            self.reap()
-        self.look()
-        if what == "name":
-            for name in NAMES:
+        edges = self.edges()
+        edge = which(edges[number % len(edges)])
+        for ticks in (-TICK, 0, TICK):
+            self.now = max(self.now, edge + ticks)
+            if reaped:
+                self.reap()
+            self.look()
+            for name in NAMES if edge in self.model.incidents.values() else ():
                 self.both("open_incident", name, 60.0)
 
-    def edges(self, what: str) -> list[float]:
+    def edges(self) -> list[list[float]]:
+        """What ends from now on: by kind, so that each of them is met as often."""
         model = self.model
-        match what:
-            case "lease":
-                ends = [lease.ends for lease in model.leases.values()]
-                return ends + [end + KEEP_EXPIRED_SECONDS for end in ends]
-            case "key":
-                return [key.ends for key in model.keys.values() if key.answer is not None]
-            case "rate":
-                return [end for ends in model.counted.values() for end in ends]
-            case "name":
-                return [end for _, end in model.memos.values()] + [*model.incidents.values()]
-            case _:
-                return [self.now + model.seconds_to_midnight()]
+        leases = [lease.ends for lease in model.leases.values()]
+        kinds = [
+            [self.now + model.seconds_to_midnight()],
+            leases,
+            [end + KEEP_EXPIRED_SECONDS for end in leases],
+            [key.ends for key in model.keys.values() if key.answer is not None],
+            [end for ends in model.counted.values() for end in ends],
+            [end for _, end in model.memos.values()],
+            [*model.incidents.values()],
+        ]
+        later = [[end for end in kind if end > self.now] for kind in kinds]
+        return [kind for kind in later if kind]
 
     @rule(seconds=st.sampled_from([TICK, 1, 9, 10, 60, 3600, 86400]))
     def set_the_clock_back(self, seconds: float) -> None:
