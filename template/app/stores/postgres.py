@@ -63,6 +63,8 @@ TRIES = 5
 
 MISTAKEN = "SK001"
 LOST_RACE = "SK002"
+# A primary that was made a replica: the new one is found with the next connection.
+READ_ONLY = "25006"
 # The schema or its functions are gone, as after a restored backup: they are made anew.
 GONE = frozenset({"3F000", "42P01", "42883"})
 
@@ -102,7 +104,6 @@ class PostgresStore:
                 return await concerns_of(connection)
 
     async def close(self) -> None:
-        self._closed = True
         if self._pool is not None:
             await self._pool.close()
 
@@ -259,6 +260,8 @@ class PostgresStore:
                     cursor = await connection.execute(self._schema.step(name, len(values)), values)
                     row = await cursor.fetchone() or ()
                 except psycopg.Error as error:
+                    if error.sqlstate == READ_ONLY:
+                        await connection.close()
                     if not (tries and self._worth_another_try(error)):
                         raise
                 else:
