@@ -51,6 +51,23 @@ async def test_a_fault_is_refused_alerted_once_and_survived(
         assert "internal_error" not in app.log()
 
 
+async def test_four_processes_tell_of_it_once(
+    start_app: StartApp, fake: FakeProvider, webhook: Webhook
+) -> None:
+    with own_server() as server:
+        app = start_app(workers=4, store_url=server.url, alert_urls=webhook.url, **QUICK)
+        await crowd(app, [Ask()] * 40)
+        server.freeze()
+        await crowd(app, [Ask()] * 60)
+        await asyncio.to_thread(webhook.wait_for, 1, 8, STORE, 2.0)
+        server.thaw()
+        await until(lambda: answers(app), 5, "an answer after the fault")
+        for _ in range(4):
+            await crowd(app, [Ask()] * 20)
+            await asyncio.sleep(1)
+        await asyncio.to_thread(webhook.wait_for, 2, 8, STORE, 1.0)
+
+
 @pytest.mark.parametrize("name", NUISANCES)
 async def test_a_nuisance_is_not_noticed(
     start_app: StartApp, fake: FakeProvider, name: str
