@@ -31,6 +31,7 @@ pytestmark = pytest.mark.fire
 
 FIRST = load_project().providers[0]
 REQUESTS = 1200
+MAX_ATTEMPTS = 2
 CAP_USD = 0.2
 EXPECTED = {
     *("ok", "left", "cut", "broken", "daily_cost_cap", "providers_unavailable"),
@@ -109,8 +110,10 @@ def _money(app: RunningApp) -> tuple[float, float]:
 async def test_the_bill_stays_below_the_cap(
     start_app: StartApp, fake: FakeProvider, chance: random.Random
 ) -> None:
-    fake.next(*(a_behaviour(chance) for _ in range(2 * REQUESTS)))
-    app = start_app(workers=4, daily_cost_cap_usd=CAP_USD, max_attempts=2, providers=FIRST, **QUICK)
+    fake.next(*(a_behaviour(chance) for _ in range(MAX_ATTEMPTS * REQUESTS)))
+    app = start_app(
+        workers=4, daily_cost_cap_usd=CAP_USD, max_attempts=MAX_ATTEMPTS, providers=FIRST, **QUICK
+    )
     killed: list[int] = []
     seen: list[tuple[float, float]] = []
     disturbers = [
@@ -129,6 +132,8 @@ async def test_the_bill_stays_below_the_cap(
     assert billed(fake) <= CAP_USD * 1e9
     assert all(settled + reserved <= CAP_USD + 1e-9 for settled, reserved in seen)
     assert not told.keys() - EXPECTED
+    calls = Counter(call.messages[-1][1].split()[0] for call in fake.ledger.calls)
+    assert max(calls.values()) <= MAX_ATTEMPTS
     # Otherwise it was no fire.
     assert len(killed) >= 4
     assert min(told["ok"], told["daily_cost_cap"]) >= 100

@@ -2,21 +2,23 @@
 
 import asyncio
 import time
+from urllib.parse import urlsplit
 
 import pytest
 
 from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from tests.conftest import StartApp
-from tests.fake_provider import FakeProvider, Reply
+from tests.fake_provider import FakeProvider, Hang, Reply
 from tests.fire.crowd import Ask, billed, crowd, until
 from tests.fire.faults import FAULTS, NUISANCES
-from tests.running import RunningApp
+from tests.running import ADMIN_TOKEN, CALLERS, PROVIDER_KEY, RunningApp
 from tests.servers import own_server
 from tests.webhook import Webhook
 
 pytestmark = pytest.mark.fire
 
+PROMPT = "a prompt that nobody may read"
 STORE_SECONDS = 0.5
 # What a refusal takes beside the store's timeout, on a busy machine.
 SMALL = 1.0
@@ -36,7 +38,7 @@ async def test_a_fault_is_refused_alerted_once_and_survived(
         with fault.happens(server, app):
             for many in (1, 1, 30):
                 began = time.monotonic()
-                heard = await crowd(app, [Ask()] * many)
+                heard = await crowd(app, [Ask(PROMPT)] * many)
                 took = time.monotonic() - began
                 assert {answer.code for answer in heard} == {"store_unavailable"}
                 assert took <= STORE_SECONDS + SMALL, f"{many} at once took {took:.2f} s"
@@ -49,6 +51,8 @@ async def test_a_fault_is_refused_alerted_once_and_survived(
         await asyncio.to_thread(webhook.wait_for, 2, 8, STORE, 1.0)
         assert await status(app, "/readyz") == 200
         assert "internal_error" not in app.log()
+        for secret in secrets(fault.url(server)):
+            assert secret not in app.log() + str(webhook.received)
 
 
 async def test_four_processes_tell_of_it_once(
@@ -120,6 +124,29 @@ async def test_workers_start_while_the_store_is_down(
         assert not old & {worker.pid for worker in app.workers()}
         server.thaw()
         await until(lambda: answers(app), 5, "an answer after the fault")
+
+
+async def test_a_request_ends_in_time_whatever_its_store_does(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    with own_server() as server:
+        app = start_app(store_url=server.url, **{**QUICK, "time_budget_seconds": 2})
+        fake.always(Hang("connect"))
+        began = time.monotonic()
+        asking = asyncio.create_task(crowd(app, [Ask()]))
+        await asyncio.to_thread(fake.ledger.wait_for, 1)
+        await asyncio.to_thread(server.freeze)
+        (answer,) = await asking
+        assert answer.code == "time_budget_exceeded"
+        assert time.monotonic() - began <= 2 + STORE_SECONDS + SMALL
+        server.thaw()
+
+
+def secrets(url: str) -> list[str]:
+    """What no log line and no alert may hold."""
+    password = urlsplit(url).password
+    known = [PROVIDER_KEY, ADMIN_TOKEN, *CALLERS.values(), PROMPT]
+    return [*known, password] if password else known
 
 
 async def answers(app: RunningApp) -> bool:

@@ -66,7 +66,7 @@ async def test_retry_after_is_exact(
     await crowd(limited, [Ask(caller="alice")] * PER_CALLER)
     await crowd(limited, [Ask(caller="bob")] * (PER_ADDRESS - PER_CALLER))
     earliest = clock.now()
-    (refused,) = await crowd(limited, [Ask(caller=caller)])
+    (refused,) = await crowd(limited, [Ask("refused", caller=caller, key=f"free-{caller}")])
     latest = clock.now()
     wait = int(refused.headers["retry-after"])
     assert 0 < wait <= WINDOW_SECONDS + 1
@@ -74,7 +74,8 @@ async def test_retry_after_is_exact(
     clock.jump(earliest + wait - 2 - clock.now())
     assert count(await crowd(limited, [Ask(caller=caller)])) == {"rate_limit_exceeded": 1}
     clock.jump(latest + wait - clock.now())
-    assert count(await crowd(limited, [Ask(caller=caller)])) == {"ok": 1}
+    # What was refused has consumed nothing: not even its key, which takes another payload.
+    assert count(await crowd(limited, [Ask(caller=caller, key=f"free-{caller}")])) == {"ok": 1}
 
 
 def count(heard: list[Heard]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from tests.fire.faults.base import Fault, repeated
@@ -48,10 +49,13 @@ def _forgetful(server: RedisServer, app: RunningApp) -> Iterator[None]:
         yield
 
 
-FAULTS = {
+_faults = {
     **SERVER_FAULTS,
     "out of connections": Fault(_crowded),
     "out of memory": Fault(_full),
     "a read-only replica": Fault(_read_only),
 }
+# With a password, which must not get out.
+_locked = {"requirepass": "redis-0123456789"}
+FAULTS = {name: replace(fault, configuration=_locked) for name, fault in _faults.items()}
 NUISANCES = {"its scripts are flushed": Fault(_forgetful)}
