@@ -99,7 +99,7 @@ async def killed_at(
     calls = await asyncio.to_thread(fake.ledger.wait_for, call)
     if asked.stream:
         await until(lambda: has_begun(calls[-1]), 10, "the stream to begin")
-    app.worker_at(fake.port).kill()
+    app.serving().kill()
     assert [heard.code for heard in await asking] == ["cut"]
     await asyncio.to_thread(fake.ledger.idle)
 

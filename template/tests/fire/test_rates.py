@@ -40,6 +40,7 @@ def limited(
             folder,
             requests_per_minute=PER_CALLER,
             requests_per_minute_per_ip=PER_ADDRESS,
+            store_timeout_seconds=5,
             store_url=server.url,
             **server.app_environment,
         )
