@@ -77,7 +77,7 @@ async def test_a_nuisance_is_not_noticed(
 ) -> None:
     nuisance = NUISANCES[name]
     with own_server(**nuisance.configuration) as server:
-        app = start_app(workers=2, store_url=server.url)
+        app = start_app(workers=2, store_url=server.url, store_timeout_seconds=5)
         with nuisance.happens(server, app):
             heard = await crowd(app, [Ask()] * 200)
     assert {answer.code for answer in heard} == {"ok"}
