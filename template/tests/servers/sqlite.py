@@ -24,7 +24,9 @@ class SqliteFile:
 
     def freeze(self) -> None:
         """Lock the file as a writer that never ends would."""
-        self._lock = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        self._lock = sqlite3.connect(
+            self.path, timeout=30, isolation_level=None, check_same_thread=False
+        )
         self._lock.execute("BEGIN IMMEDIATE")
 
     def thaw(self) -> None:
