@@ -8,11 +8,7 @@ import tempfile
 
 from dotenv import dotenv_values
 
-from app.foundation.checks import Problem
 from app.foundation.project import load_project
-from app.standards.environment import stop
-from app.stores.base import Store, StoreSetupError
-from app.stores.choose import choose_store
 
 FACTORY = "app.main:create_app"
 KEEP_ALIVE_SECONDS = 65  # longer than a load balancer's 60, so it never meets a closed connection
@@ -22,13 +18,14 @@ def dev() -> None:
     """Serve on this machine and reload when a file changes; the demo provider without a key."""
     import uvicorn
 
-    from app.preflight import check_environment
+    from app.preflight import check_environment, check_store
     from app.standards.visibility.logs import configure_logs
 
     os.environ.setdefault("PROVIDERS", ",".join(_usable_providers()))
     if os.environ["PROVIDERS"] == "demo":
         print("No provider key is set, so the demo provider answers. Put a key in .env.")
     settings = check_environment()
+    asyncio.run(check_store(settings))
     configure_logs(settings)  # of this process: each worker configures its own
     print(f"http://{settings.host}:{settings.port}", file=sys.stderr)
     uvicorn.run(
@@ -48,15 +45,12 @@ def serve() -> None:
     """Serve in production: several workers, and running answers finish before the process ends."""
     import uvicorn
 
-    from app.preflight import check_environment
+    from app.preflight import check_environment, check_store
     from app.standards.visibility.logs import configure_logs
 
     # Checked once, here, before any worker starts or the port opens.
     settings = check_environment()
-    try:
-        asyncio.run(_try(choose_store(settings)))
-    except StoreSetupError as error:
-        stop([Problem("database_url", "store", {"reason": str(error)})])
+    asyncio.run(check_store(settings))
     configure_logs(settings)  # of this process: each worker configures its own
     if settings.web_concurrency > 1:
         # Where the workers share their metrics; a fresh folder for each start.
@@ -76,11 +70,6 @@ def serve() -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.time_budget_seconds) + 5,
     )
-
-
-async def _try(store: Store) -> None:
-    await store.open()
-    await store.close()
 
 
 def _usable_providers() -> list[str]:

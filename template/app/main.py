@@ -21,7 +21,7 @@ from app.edge.headers import SecurityHeaders
 from app.foundation.project import load_project
 from app.guarded import RequestPath
 from app.health import Health
-from app.preflight import check_environment
+from app.preflight import check_environment, open_store
 from app.routes import chat, docs, health
 from app.standards.availability.relay import Relay
 from app.standards.spending.guard import Guard
@@ -101,10 +101,13 @@ def create_app() -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await store.open()
-        reaper = asyncio.create_task(guard.reap_for_ever())
+        await open_store(store, settings)
+        keepers = [
+            asyncio.create_task(work) for work in (guard.reap_for_ever(), guard.renew_for_ever())
+        ]
         yield
-        reaper.cancel()
+        for keeper in keepers:
+            keeper.cancel()
         await guard.drain(SHUTDOWN_SECONDS)
         await alerts.close(SHUTDOWN_SECONDS)
         for target in targets:

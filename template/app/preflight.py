@@ -1,10 +1,19 @@
-"""What is checked before anything starts: the environment, the prices, the alert addresses."""
+"""What is checked before anything starts: the environment, prices, alert addresses, the store."""
+
+from loguru import logger
 
 from app.foundation.checks import Problem
+from app.foundation.messages import load_messages
+from app.foundation.project import load_project
 from app.foundation.settings import Settings
-from app.standards.environment import load_or_exit
+from app.standards.environment import load_or_exit, stop
 from app.standards.visibility.delivery import alert_url_problems
+from app.stores.base import Store, StoreSetupError, StoreUnavailableError
+from app.stores.choose import choose_store
 from app.targets import price_problems
+
+# A concern is said once in this time (seconds), however many processes start together.
+CONCERN_SECONDS = 60.0
 
 
 def check_environment() -> Settings:
@@ -17,3 +26,37 @@ def _alert_problems(settings: Settings) -> list[Problem]:
         Problem("alert_urls", "alert_url", {"place": place})
         for place in alert_url_problems(settings)
     ]
+
+
+async def check_store(settings: Settings) -> None:
+    """Open the store and close it again; one that cannot be used ends with exit code 78."""
+    store = choose_store(settings)
+    try:
+        await _open(store, settings)
+    except StoreUnavailableError as error:
+        facts = {"address": store.address, "reason": str(error)}
+        stop([Problem(settings.store_setting, "store_unreachable", facts)])
+    finally:
+        await store.close()
+
+
+async def open_store(store: Store, settings: Settings) -> None:
+    """Open the store for a running app, and say what weakens its promises.
+
+    One that is down for the moment is no reason to stop: requests are refused until it answers.
+    """
+    try:
+        await _open(store, settings)
+        for concern in await store.concerns():
+            if await store.open_incident(f"concern:{concern.name}", CONCERN_SECONDS):
+                messages = load_messages(load_project().language)
+                logger.warning(messages.text(f"store.{concern.name}", **concern.facts))
+    except StoreUnavailableError:
+        logger.warning("the store does not answer yet: requests are refused until it does")
+
+
+async def _open(store: Store, settings: Settings) -> None:
+    try:
+        await store.open()
+    except StoreSetupError as error:
+        stop([Problem(settings.store_setting, error.complaint, error.facts)])

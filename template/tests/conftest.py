@@ -44,7 +44,10 @@ def app(shared_app: RunningApp, fake: FakeProvider) -> RunningApp:
 
 @pytest.fixture
 def start_app(fake: FakeProvider, tmp_path: Path) -> Iterator[StartApp]:
-    """Start an app with changed settings: `start_app(workers=4, max_attempts=1)`."""
+    """Start an app with changed settings: `start_app(workers=4, max_attempts=1)`.
+
+    All apps of a test have one store; `store_url` leads an app to another.
+    """
     with ExitStack() as stack:
 
         def start(workers: int = 1, **changes: object) -> RunningApp:

@@ -8,7 +8,6 @@ with running_app(environment) as app:
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,8 @@ from openai import OpenAI
 
 from app.foundation.project import load_project
 from tests.fake_provider import FakeProvider
+from tests.servers import store_environment
+from tests.servers.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 ADMIN_TOKEN = "admin-0123456789"
@@ -31,7 +32,11 @@ START_SECONDS = 30.0
 
 
 def production(fake: FakeProvider, folder: Path, **changes: object) -> dict[str, str]:
-    """A whole production environment on the fake provider; `changes` are settings by name."""
+    """A whole production environment on the fake provider; `changes` are settings by name.
+
+    Its store is the folder's own, empty at first; `store_url` leads to another.
+    """
+    url = changes.pop("store_url", None)
     names = load_project().providers
     urls = {
         "openai": fake.openai_base_url,
@@ -43,7 +48,7 @@ def production(fake: FakeProvider, folder: Path, **changes: object) -> dict[str,
         "APP_ENV": "production",
         "ADMIN_TOKEN": ADMIN_TOKEN,
         "APP_API_KEYS": ",".join(f"{name}:{key}" for name, key in CALLERS.items()),
-        "DATABASE_URL": f"sqlite:///{folder / 'app.db'}",
+        **store_environment(folder, None if url is None else str(url)),
         "DAILY_COST_CAP_USD": 5,
         "REQUESTS_PER_MINUTE": 10_000,
         "REQUESTS_PER_MINUTE_PER_IP": 10_000,
@@ -143,13 +148,6 @@ def clean_environment() -> dict[str, str]:
 
     ours = {name.upper() for name in Settings.model_fields}
     return {name: value for name, value in os.environ.items() if name.upper() not in ours}
-
-
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_ready(app: RunningApp) -> None:

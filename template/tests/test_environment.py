@@ -14,9 +14,13 @@ from app.foundation.project import load_project
 from app.foundation.settings import InvalidSettingsError, Settings, read_settings
 from tests.fake_provider import FakeProvider
 from tests.running import ROOT, clean_environment, production
+from tests.servers import store_environment
 
 FIRST = load_project().providers[0]
+STORE = load_project().store
+STORE_SETTING = "REDIS_URL" if STORE == "redis" else "DATABASE_URL"
 REQUIRED = ["ADMIN_TOKEN", "APP_API_KEYS"]
+REQUIRED += [] if STORE == "sqlite" else [STORE_SETTING]
 REQUIRED += [
     "COMPATIBLE_BASE_URL" if name == "compatible" else f"{name.upper()}_API_KEY"
     for name in load_project().providers
@@ -47,7 +51,7 @@ def test_everything_is_reported_at_once(fake: FakeProvider, tmp_path: Path) -> N
         "APP_TIMEZONE": "Mars/Olympus",
         "TRUSTED_PROXIES": "everyone",
         "CORS_ORIGINS": "*",
-        "DATABASE_URL": "mysql://root:hunter2@db/app",
+        STORE_SETTING: "mysql://root:hunter2@db/app",
         "ALERT_URLS": "nonsense",
     }
     ended = start(bad)
@@ -95,17 +99,43 @@ def test_demo_is_refused_in_production(fake: FakeProvider, tmp_path: Path) -> No
     assert "PROVIDERS:" in ended.stderr
 
 
-def test_an_unusable_database_stops_the_start(fake: FakeProvider, tmp_path: Path) -> None:
-    (tmp_path / "app.db").write_bytes(b"this is no database" * 100)
-    ended = start(production(fake, tmp_path))
-    assert ended.returncode == 78
-    assert "DATABASE_URL" in ended.stderr
+@pytest.mark.parametrize(
+    ("url", "told"),
+    {
+        "sqlite": [
+            ("sqlite:////dev/null/app.db", "/dev/null/app.db"),
+            ("postgresql://a:hunter2@db/app", "sqlite:///"),
+        ],
+        "redis": [
+            ("redis://:hunter2@127.0.0.1:1/0", "127.0.0.1:1"),
+            ("rediss://:hunter2@no-such-host.invalid/0", "no-such-host.invalid:6379"),
+            ("redis://127.0.0.1:6379/zero", "redis://"),
+        ],
+        "postgres": [
+            ("postgresql://app:hunter2@127.0.0.1:1/app", "127.0.0.1:1"),
+            ("postgresql://app:hunter2@no-such-host.invalid/app", "no-such-host.invalid"),
+            ("postgresql+asyncpg://app:hunter2@127.0.0.1/app", "postgresql://"),
+        ],
+    }[STORE],
+)
+def test_an_unusable_store_stops_the_start(
+    fake: FakeProvider, tmp_path: Path, url: str, told: str
+) -> None:
+    ended = start(production(fake, tmp_path, **{STORE_SETTING.lower(): url}))
+    assert ended.returncode == 78, ended.stderr
+    assert f"  {STORE_SETTING}: " in ended.stderr
+    assert told in ended.stderr
+    assert "hunter2" not in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_dotenv_is_read_in_development_only(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / ".env").write_text("LOG_LEVEL=debug\nPROVIDERS=demo\nSENTRY_DSN=\n")
+    url = store_environment(tmp_path)[STORE_SETTING]
+    (tmp_path / ".env").write_text(
+        f"LOG_LEVEL=debug\nPROVIDERS=demo\nSENTRY_DSN=\n{STORE_SETTING}={url}\n"
+    )
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.lower() in Settings.model_fields:
@@ -143,12 +173,16 @@ def test_secret_values_finds_every_secret(
     assert any("pass@" in value for value in values)
 
 
-def test_the_demo_needs_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_demo_needs_nothing_but_a_store(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.lower() in Settings.model_fields:
             monkeypatch.delenv(name)
     monkeypatch.setenv("PROVIDERS", "demo")
+    if STORE != "sqlite":
+        monkeypatch.setenv(STORE_SETTING, store_environment(tmp_path)[STORE_SETTING])
     assert read_settings().anonymous_allowed
 
 

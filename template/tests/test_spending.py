@@ -13,6 +13,7 @@ from app.foundation.project import load_project
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Garbage, Hang, Reply, Status, Usage
 from tests.running import CALLERS, RunningApp
+from tests.servers import store_contents
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 FIRST = load_project().providers[0]
@@ -277,12 +278,10 @@ def test_no_stored_row_shows_a_prompt_or_an_answer(
         body = {"messages": [*turns, *HELLO]}
         assert http.post("/v1/chat/completions", json=body).status_code == 200
     app.stop()
-    files = list(tmp_path.glob("app.db*"))
-    assert files
-    for file in files:
-        content = file.read_bytes()
-        assert b"secret" not in content
-        assert CALLERS["alice"].encode() not in content
+    content = store_contents(tmp_path)
+    assert b"caller:alice" in content
+    assert b"secret" not in content
+    assert CALLERS["alice"].encode() not in content
 
 
 def test_a_usage_that_cannot_be_is_not_believed(start_app: StartApp, fake: FakeProvider) -> None:

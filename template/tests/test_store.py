@@ -1,10 +1,10 @@
-"""The store's atomic steps, on a real SQLite file, from several processes."""
+"""What every store promises (`stores/base.py`), on a real one, from several processes."""
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -16,41 +16,14 @@ from app.stores.base import (
     Cap,
     Claim,
     Decision,
-    Rate,
     Refused,
     Replay,
     Settlement,
-    StoredAnswer,
-    StoreSetupError,
+    Store,
     StoreUnavailableError,
 )
-from app.stores.sqlite import SqliteStore
-
-ANSWER = StoredAnswer(200, "application/json", b"sealed", complete=True)
-CLAIM = Claim("key", "fingerprint", keep_seconds=100)
-
-
-class Clock:
-    """The store's clock, under the test's control."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def admission(
-    name: str, amount: int = 10, cap: int = 100, quota: int = 100, claim: Claim | None = None
-) -> Admission:
-    return Admission(
-        reservation=name,
-        amount_nano=amount,
-        lease_seconds=30,
-        rates=(Rate("caller", "caller:alice", quota, 60),),
-        caps=(Cap("app", "app", cap),),
-        claim=claim,
-    )
+from tests.servers import store_url
+from tests.stores import ANSWER, CLAIM, Clock, admission, make_store
 
 
 @pytest.fixture
@@ -59,18 +32,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
-    opened = make_store(tmp_path / "app.db", clock)
+async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
+    opened = make_store(store_url(tmp_path), clock)
     await opened.open()
     yield opened
     await opened.close()
 
 
-def make_store(path: Path, clock: Callable[[], float], timezone: str = "UTC") -> SqliteStore:
-    return SqliteStore(f"sqlite:///{path}", timeout=5, timezone=ZoneInfo(timezone), clock=clock)
-
-
-async def test_a_reservation_holds_money_until_it_is_settled(store: SqliteStore) -> None:
+async def test_a_reservation_holds_money_until_it_is_settled(store: Store) -> None:
     assert isinstance(await store.admit(admission("a", amount=60)), Admitted)
     refused = await store.admit(admission("b", amount=60))
     assert isinstance(refused, Refused)
@@ -81,7 +50,7 @@ async def test_a_reservation_holds_money_until_it_is_settled(store: SqliteStore)
     assert isinstance(await store.admit(admission("b", amount=60)), Admitted)
 
 
-async def test_a_refusal_consumes_nothing(store: SqliteStore) -> None:
+async def test_a_refusal_consumes_nothing(store: Store) -> None:
     await store.admit(admission("a", amount=100))
     for _ in range(5):
         assert isinstance(await store.admit(admission("b", claim=CLAIM)), Refused)
@@ -91,7 +60,7 @@ async def test_a_refusal_consumes_nothing(store: SqliteStore) -> None:
     assert admitted.rates[0].remaining == 98
 
 
-async def test_a_rate_is_exact_in_any_window(store: SqliteStore, clock: Clock) -> None:
+async def test_a_rate_is_exact_in_any_window(store: Store, clock: Clock) -> None:
     for number in range(3):
         assert isinstance(await store.admit(admission(f"a{number}", 1, quota=3)), Admitted)
         clock.now += 10
@@ -104,7 +73,7 @@ async def test_a_rate_is_exact_in_any_window(store: SqliteStore, clock: Clock) -
     assert isinstance(await store.admit(admission("late", 1, quota=3)), Admitted)
 
 
-async def test_a_key_is_claimed_replayed_and_forgotten(store: SqliteStore, clock: Clock) -> None:
+async def test_a_key_is_claimed_replayed_and_forgotten(store: Store, clock: Clock) -> None:
     await store.admit(admission("a", claim=CLAIM))
     waiting = await store.admit(admission("b", claim=CLAIM))
     assert isinstance(waiting, Refused)
@@ -112,7 +81,7 @@ async def test_a_key_is_claimed_replayed_and_forgotten(store: SqliteStore, clock
     other = await store.admit(admission("c", claim=Claim("key", "another payload", 100)))
     assert isinstance(other, Refused)
     assert other.reason == "key_reused"
-    await store.settle(Settlement("a", 1, ANSWER))
+    await store.settle(Settlement("a", 1, "key", ANSWER))
     replay = await store.admit(admission("d", claim=CLAIM))
     assert isinstance(replay, Replay)
     assert replay.answer == ANSWER
@@ -120,14 +89,14 @@ async def test_a_key_is_claimed_replayed_and_forgotten(store: SqliteStore, clock
     assert isinstance(await store.admit(admission("e", claim=CLAIM)), Admitted)
 
 
-async def test_a_released_key_can_be_claimed_again(store: SqliteStore) -> None:
+async def test_a_released_key_can_be_claimed_again(store: Store) -> None:
     await store.admit(admission("a", claim=CLAIM))
-    await store.settle(Settlement("a", 0, None))
+    await store.settle(Settlement("a", 0, "key"))
     assert isinstance(await store.admit(admission("b", claim=CLAIM)), Admitted)
 
 
 async def test_an_owner_that_died_before_the_call_leaves_nothing(
-    store: SqliteStore, clock: Clock
+    store: Store, clock: Clock
 ) -> None:
     await store.admit(admission("dead", claim=CLAIM))
     clock.now += 31
@@ -137,7 +106,7 @@ async def test_an_owner_that_died_before_the_call_leaves_nothing(
 
 
 async def test_an_owner_that_died_after_the_call_keeps_the_charge(
-    store: SqliteStore, clock: Clock
+    store: Store, clock: Clock
 ) -> None:
     await store.admit(admission("dead", claim=CLAIM))
     assert await store.dispatch("dead")
@@ -150,9 +119,7 @@ async def test_an_owner_that_died_after_the_call_keeps_the_charge(
     assert (spending.settled_nano, spending.reserved_nano) == (10, 0)
 
 
-async def test_a_late_settlement_may_add_and_never_refunds(
-    store: SqliteStore, clock: Clock
-) -> None:
+async def test_a_late_settlement_may_add_and_never_refunds(store: Store, clock: Clock) -> None:
     for name, cost in (("cheap", 3), ("dear", 25)):
         await store.admit(admission(name))
         await store.dispatch(name)
@@ -163,7 +130,7 @@ async def test_a_late_settlement_may_add_and_never_refunds(
 
 
 async def test_a_lease_that_is_over_cannot_be_dispatched_or_renewed(
-    store: SqliteStore, clock: Clock
+    store: Store, clock: Clock
 ) -> None:
     await store.admit(admission("a"))
     clock.now += 20
@@ -175,7 +142,7 @@ async def test_a_lease_that_is_over_cannot_be_dispatched_or_renewed(
     assert not await store.renew("a", 30)
 
 
-async def test_the_warning_comes_once_a_day(store: SqliteStore, clock: Clock) -> None:
+async def test_the_warning_comes_once_a_day(store: Store, clock: Clock) -> None:
     warnings = []
     for number in range(10):
         await store.admit(admission(str(number)))
@@ -191,13 +158,13 @@ async def test_the_warning_comes_once_a_day(store: SqliteStore, clock: Clock) ->
 async def test_days_of_23_and_25_hours(tmp_path: Path, moment: str, hours: float) -> None:
     zone = ZoneInfo("Europe/Berlin")
     start = datetime.fromisoformat(moment).replace(tzinfo=zone).timestamp()
-    store = make_store(tmp_path / "app.db", lambda: start, "Europe/Berlin")
+    store = make_store(store_url(tmp_path), lambda: start, "Europe/Berlin")
     await store.open()
     assert (await store.spending()).resets_in == pytest.approx(hours * 3600)
     await store.close()
 
 
-async def test_incidents_open_and_close_once(store: SqliteStore, clock: Clock) -> None:
+async def test_incidents_open_and_close_once(store: Store, clock: Clock) -> None:
     assert await store.open_incident("store", 100)
     assert not await store.open_incident("store", 100)
     clock.now += 101
@@ -206,64 +173,18 @@ async def test_incidents_open_and_close_once(store: SqliteStore, clock: Clock) -
     assert not await store.close_incident("store")
 
 
-async def test_memos_expire(store: SqliteStore, clock: Clock) -> None:
+async def test_memos_expire(store: Store, clock: Clock) -> None:
     await store.remember("key", b"value", 10)
     assert await store.recall("key") == b"value"
     clock.now += 11
     assert await store.recall("key") is None
 
 
-async def test_what_has_expired_goes_away(store: SqliteStore, clock: Clock, tmp_path: Path) -> None:
-    for number in range(50):
-        claim = Claim(str(number), "f", 10)
-        await store.admit(admission(str(number), 1, 1000, 1000, claim))
-        await store.settle(Settlement(str(number), 1, ANSWER))
-    clock.now += 1000
-    await store.reap()
-    clock.now += 401 * 86400
-    await store.reap()
-    await store.close()
-    import sqlite3
-
-    with sqlite3.connect(tmp_path / "app.db") as file:
-        for table in ("reservations", "rate_events", "idempotency", "spend"):
-            assert file.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table  # noqa: S608
-
-
-async def test_a_file_of_a_newer_release_is_refused(tmp_path: Path, clock: Clock) -> None:
-    import sqlite3
-
-    path = tmp_path / "app.db"
-    with sqlite3.connect(path) as file:
-        file.execute("PRAGMA user_version=99")
-    with pytest.raises(StoreSetupError, match="99"):
-        await make_store(path, clock).open()
-
-
-async def test_a_locked_file_is_reported_in_time(tmp_path: Path, clock: Clock) -> None:
-    import sqlite3
-
-    path = tmp_path / "app.db"
-    store = SqliteStore(f"sqlite:///{path}", timeout=0.3, timezone=ZoneInfo("UTC"), clock=clock)
-    await store.open()
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute("BEGIN EXCLUSIVE")
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    with pytest.raises(StoreUnavailableError):
-        await store.admit(admission("a"))
-    assert loop.time() - started < 1
-    holder.execute("ROLLBACK")
-    holder.close()
-    assert isinstance(await store.admit(admission("b")), Admitted)
-    await store.close()
-
-
-def _spend_it_all(path: str, worker: int) -> int:
+def _spend_it_all(url: str, worker: int) -> int:
     """Admit as often as the cap allows; how often that was. Runs in a process of its own."""
 
     async def run() -> int:
-        store = make_store(Path(path), lambda: 1_770_000_000.0)
+        store = make_store(url, lambda: 1_770_000_000.0)
         await store.open()
         decisions: list[Decision] = [
             await store.admit(admission(f"{worker}-{n}", 10, 1000, 10_000)) for n in range(60)
@@ -275,30 +196,131 @@ def _spend_it_all(path: str, worker: int) -> int:
 
 
 def test_processes_share_one_cap_exactly(tmp_path: Path) -> None:
-    path = str(tmp_path / "app.db")
+    url = store_url(tmp_path)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(4, mp_context=context) as pool:
-        admitted = sum(pool.map(_spend_it_all, [path] * 4, range(4)))
+        admitted = sum(pool.map(_spend_it_all, [url] * 4, range(4)))
     assert admitted == 100
 
 
-async def test_a_key_is_kept_from_its_answer_on(store: SqliteStore, clock: Clock) -> None:
+async def test_a_key_is_kept_from_its_answer_on(store: Store, clock: Clock) -> None:
     short = Claim("short", "f", keep_seconds=5)
     await store.admit(admission("a", claim=short))
     await store.dispatch("a")
     clock.now += 20
-    await store.settle(Settlement("a", 1, ANSWER))
+    await store.settle(Settlement("a", 1, "short", ANSWER))
     clock.now += 4
     assert isinstance(await store.admit(admission("b", claim=short)), Replay)
 
 
-async def test_a_clock_that_steps_back_locks_nobody_out(store: SqliteStore, clock: Clock) -> None:
+async def test_a_clock_that_steps_back_locks_nobody_out(store: Store, clock: Clock) -> None:
     await store.admit(admission("a", 1, quota=1))
     clock.now -= 86400
     assert isinstance(await store.admit(admission("b", 1, quota=1)), Admitted)
 
 
-async def test_a_cost_beyond_all_bounds_is_reported(store: SqliteStore) -> None:
+async def test_a_cost_beyond_all_bounds_is_reported(store: Store) -> None:
     await store.admit(admission("a"))
     with pytest.raises(StoreUnavailableError):
         await store.settle(Settlement("a", 2**70))
+
+
+async def test_the_wait_is_exact_when_a_quota_was_lowered(store: Store, clock: Clock) -> None:
+    for number in range(4):
+        await store.admit(admission(f"a{number}", 1, quota=4))
+        clock.now += 5
+    refused = await store.admit(admission("b", 1, quota=2))
+    assert isinstance(refused, Refused)
+    # Three of the four must end before the second place is free: the third ends 50 s from now.
+    assert refused.retry_after == pytest.approx(50)
+    clock.now += 49.9
+    assert isinstance(await store.admit(admission("b", 1, quota=2)), Refused)
+    clock.now += 0.1
+    assert isinstance(await store.admit(admission("b", 1, quota=2)), Admitted)
+
+
+async def test_admissions_of_one_second_end_together(store: Store, clock: Clock) -> None:
+    for _ in range(2):
+        clock.now += 0.4
+        await store.admit(admission(str(clock.now), 1, quota=2))
+    refused = await store.admit(admission("b", 1, quota=2))
+    assert isinstance(refused, Refused)
+    assert refused.retry_after == pytest.approx(60)
+    clock.now += 59.9
+    assert isinstance(await store.admit(admission("b", 1, quota=2)), Refused)
+    clock.now += 0.2
+    admitted = await store.admit(admission("b", 1, quota=2))
+    assert isinstance(admitted, Admitted)
+    assert admitted.rates[0].remaining == 1
+
+
+async def test_a_lease_from_before_the_clock_was_set_back_is_shortened(
+    store: Store, clock: Clock
+) -> None:
+    await store.admit(admission("dead", claim=CLAIM))
+    clock.now -= 7200
+    assert not (await store.reap()).more
+    clock.now += 31
+    await store.reap()
+    assert isinstance(await store.admit(admission("b", claim=CLAIM)), Admitted)
+
+
+async def test_a_second_settlement_changes_nothing(store: Store) -> None:
+    await store.admit(admission("a", claim=CLAIM))
+    await store.settle(Settlement("a", 5, "key", ANSWER))
+    await store.settle(Settlement("a", 9, "key"))
+    assert (await store.spending()).settled_nano == 5
+    assert isinstance(await store.admit(admission("b", claim=CLAIM)), Replay)
+
+
+async def test_a_callers_cap_and_the_apps_are_both_kept(store: Store) -> None:
+    def both(name: str, amount: int) -> Admission:
+        caps = (Cap("caller", "caller:alice", 50), Cap("app", "app", 80))
+        return Admission(name, amount, 30, (), caps)
+
+    assert isinstance(await store.admit(both("a", 40)), Admitted)
+    refused = await store.admit(both("b", 20))
+    assert isinstance(refused, Refused)
+    assert refused.reason == "caller_cap"
+    await store.settle(Settlement("a", 40))
+    assert (await store.spending("caller:alice")).settled_nano == 40
+    assert (await store.spending()).settled_nano == 40
+
+
+async def test_everything_survives_a_new_start(tmp_path: Path, clock: Clock) -> None:
+    first = make_store(store_url(tmp_path), clock)
+    await first.open()
+    await first.admit(admission("a", 10, quota=3, claim=CLAIM))
+    await first.settle(Settlement("a", 10, "key", ANSWER))
+    await first.close()
+    second = make_store(store_url(tmp_path), clock)
+    await second.open()
+    assert (await second.spending()).settled_nano == 10
+    assert isinstance(await second.admit(admission("b", claim=CLAIM)), Replay)
+    admitted = await second.admit(admission("c", quota=3))
+    assert isinstance(admitted, Admitted)
+    assert admitted.rates[0].remaining == 1
+    await second.close()
+
+
+async def test_the_stores_own_clock_is_the_time(tmp_path: Path) -> None:
+    store = make_store(store_url(tmp_path), None, "Asia/Seoul")
+    await store.open()
+    spending = await store.spending()
+    assert spending.day == datetime.now(ZoneInfo("Asia/Seoul")).date()
+    assert 0 < spending.resets_in <= 86400
+    assert store.address
+    await store.close()
+
+
+async def test_many_leases_are_ended_in_small_steps(store: Store, clock: Clock) -> None:
+    for number in range(50):
+        await store.admit(admission(str(number), 1))
+        await store.dispatch(str(number))
+    clock.now += 31
+    steps = 1
+    while (await store.reap()).more:
+        steps += 1
+    assert steps > 1
+    spending = await store.spending()
+    assert (spending.settled_nano, spending.reserved_nano) == (50, 0)

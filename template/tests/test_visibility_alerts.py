@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import SecretStr
@@ -22,7 +21,9 @@ from app.standards.visibility import delivery
 from app.standards.visibility.alerts import Alerts
 from app.standards.visibility.delivery import alert_url_problems
 from app.standards.visibility.logs import configure_logs
-from app.stores.sqlite import SqliteStore
+from app.stores.base import Store
+from tests.servers import own_server, store_url
+from tests.stores import make_store
 
 TOKEN = "canaryToken0123456789"
 
@@ -79,7 +80,7 @@ class Makes:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now = 1_800_000_000.0
-        self.open: list[Alerts | SqliteStore] = []
+        self.open: list[Alerts | Store] = []
 
     def project(self, language: str = "en") -> Project:
         answers: dict[str, Any] = {
@@ -97,17 +98,12 @@ class Makes:
         }
         return Project.model_validate(answers)
 
-    def store(self, name: str = "app.db") -> SqliteStore:
-        made = SqliteStore(
-            f"sqlite:///{self.folder / name}",
-            timeout=1,
-            timezone=ZoneInfo("UTC"),
-            clock=lambda: self.now,
-        )
+    def store(self, name: str = "store") -> Store:
+        made = make_store(store_url(self.folder / name), lambda: self.now, timeout=1)
         self.open.append(made)
         return made
 
-    def alerts(self, *urls: str, store: SqliteStore | None = None, language: str = "en") -> Alerts:
+    def alerts(self, *urls: str, store: Store | None = None, language: str = "en") -> Alerts:
         settings = Settings.model_construct(
             app_env="production",
             alert_urls=tuple(SecretStr(url) for url in urls),
@@ -216,15 +212,18 @@ async def test_trouble_that_comes_and_goes_does_not_flood(make: Makes, webhook: 
 async def test_without_a_store_each_process_speaks_for_itself(
     make: Makes, webhook: Webhook
 ) -> None:
-    (make.folder / "broken.db").mkdir()
-    alerts = make.alerts(webhook.url, store=make.store("broken.db"))
-    for _ in range(3):
-        alerts.report("store")
-        await asyncio.sleep(0.15)
-    await webhook.has(1)
-    (make.folder / "broken.db").rmdir()
-    alerts.recovered("store")
-    assert "Recovered" in (await webhook.has(2))[1]["title"]
+    with own_server() as server:
+        store = make_store(server.url, None, timeout=0.3)
+        make.open.append(store)
+        server.freeze()
+        alerts = make.alerts(webhook.url, store=store)
+        for _ in range(3):
+            alerts.report("store")
+            await asyncio.sleep(0.15)
+        await webhook.has(1)
+        server.thaw()
+        alerts.recovered("store")
+        assert "Recovered" in (await webhook.has(2))[1]["title"]
 
 
 async def test_a_failing_webhook_is_tried_three_times_and_logged_once(

@@ -242,7 +242,7 @@ def test_every_worker_process_writes_the_same_lines(tmp_path: Path) -> None:
         port = probe.getsockname()[1]
     command = [sys.executable, "workers.py", str(port)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen(  # noqa: S603
+    with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     ) as server:
         try:

@@ -86,7 +86,7 @@ def worker(seconds: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
         "PYTHONPATH": str(Path(__file__).parents[1]),
         "PROMETHEUS_MULTIPROC_DIR": str(folder),
     }
-    with subprocess.Popen(  # noqa: S603
+    with subprocess.Popen(
         [sys.executable, "-c", WORKER, str(seconds)],
         env=environment,
         stdin=subprocess.PIPE,

@@ -202,7 +202,7 @@ def test_without_settings_nothing_is_loaded_and_spans_are_nothing() -> None:
         "heavy = {'apprise', 'sentry_sdk', 'opentelemetry.sdk', 'opentelemetry.exporter'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
-    found = subprocess.run(  # noqa: S603
+    found = subprocess.run(
         [sys.executable, "-c", program],
         cwd=Path(__file__).parents[1],
         capture_output=True,

@@ -6,7 +6,7 @@ Each names its complaint; the text is under `setting.<complaint>` in `texts/`.
 import re
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
@@ -71,11 +71,32 @@ def secret_http_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def sqlite_url(value: str) -> str:
-    """`sqlite:///relative.db`, or `sqlite:////absolute.db`."""
-    if not value.startswith("sqlite:///") or value == "sqlite:///":
-        raise wrong("sqlite_url")
+def database_url(value: SecretStr, store: str) -> None:
+    """`sqlite:///relative.db` or `sqlite:////absolute.db`; `postgresql://…` as libpq reads it."""
+    schemes = {"sqlite": ("sqlite:///",), "postgres": ("postgresql://", "postgres://")}[store]
+    url = value.get_secret_value()
+    if not url.startswith(schemes) or url in schemes or any(c.isspace() for c in url):
+        raise wrong(f"{store}_url")
+
+
+def redis_url(value: SecretStr) -> SecretStr:
+    """`redis://…`, or `rediss://…` for TLS; with a number for a path it is that database."""
+    try:
+        parts = urlsplit(value.get_secret_value())
+        valid = parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or not re.fullmatch(r"/?\d*", parts.path):
+        raise wrong("redis_url")
     return value
+
+
+def password_of(url: SecretStr) -> str:
+    """The password inside a URL; empty where there is none."""
+    try:
+        return unquote(urlsplit(url.get_secret_value()).password or "")
+    except ValueError:
+        return ""
 
 
 def timezone(value: str) -> str:

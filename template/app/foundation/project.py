@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Language = Literal["en", "ko"]
+StoreName = Literal["sqlite", "redis", "postgres"]
 
 
 class OnCall(BaseModel):
@@ -31,7 +32,7 @@ class Project(BaseModel):
     language: Language
     providers: tuple[str, ...]
     models: dict[str, str]
-    store: str
+    store: StoreName
     deploy: str
     web_page: bool
     daily_cost_cap_usd: Decimal

@@ -28,6 +28,7 @@ from app.foundation.checks import Problem
 from app.foundation.project import Project, load_project
 
 NANO_PER_USD = 1_000_000_000
+SQLITE_URL = "sqlite:///data/app.db"  # below the folder that the app is started in
 
 Seconds = Annotated[float, Field(gt=0, le=900, allow_inf_nan=False)]
 Usd = Annotated[Decimal, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
@@ -94,7 +95,8 @@ class Settings(BaseSettings):
     compatible_input_usd_per_mtok: UsdPerMillionTokens | None = None
     compatible_output_usd_per_mtok: UsdPerMillionTokens | None = None
 
-    database_url: Annotated[str, AfterValidator(checks.sqlite_url)] = "sqlite:///data/app.db"
+    database_url: SecretStr | None = None
+    redis_url: Annotated[SecretStr, AfterValidator(checks.redis_url)] | None = None
 
     app_api_keys: Annotated[dict[str, SecretStr], NoDecode] = Field(default_factory=dict)
     allow_anonymous: bool = False
@@ -140,6 +142,13 @@ class Settings(BaseSettings):
                 raise checks.wrong("unknown_provider", known=", ".join(known))
         if len(set(value)) != len(value):
             raise checks.wrong("provider_twice")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _of_the_chosen_store(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and _project().store != "redis":
+            checks.database_url(value, _project().store)
         return value
 
     @field_validator("trusted_proxies", mode="before")
@@ -203,6 +212,7 @@ class Settings(BaseSettings):
             wrong += self._provider_problems(provider)
         if not self.providers:
             wrong.append(Problem("providers", "no_provider"))
+        wrong += self._store_problems()
         if self.app_env == "production":
             wrong += self._production_problems()
         return wrong
@@ -226,6 +236,17 @@ class Settings(BaseSettings):
             wrong.append(Problem(stated[0], "missing_price"))
         return wrong
 
+    def _store_problems(self) -> list[Problem]:
+        store, setting = _project().store, self.store_setting
+        if store == "sqlite":
+            return []
+        url: SecretStr | None = getattr(self, setting)
+        if url is None:
+            return [Problem(setting, f"missing_{store}_url")]
+        if self.production and checks.is_placeholder(checks.password_of(url)):
+            return [Problem(setting, "placeholder_password")]
+        return []
+
     def _production_problems(self) -> list[Problem]:
         wrong: list[Problem] = []
         if "demo" in self.providers:
@@ -244,6 +265,17 @@ class Settings(BaseSettings):
         return self.app_env == "production"
 
     @property
+    def store_setting(self) -> str:
+        """The setting that says where the chosen store is."""
+        return "redis_url" if _project().store == "redis" else "database_url"
+
+    @property
+    def store_url(self) -> str:
+        """Where the chosen store is, password included: never log this."""
+        url: SecretStr | None = getattr(self, self.store_setting)
+        return SQLITE_URL if url is None else url.get_secret_value()
+
+    @property
     def timezone(self) -> ZoneInfo:
         """Where the day of the daily caps begins."""
         return ZoneInfo(self.app_timezone)
@@ -260,14 +292,19 @@ class Settings(BaseSettings):
 
     @property
     def lease_seconds(self) -> float:
-        """How long a reservation lives: longer than any request may take."""
-        return self.time_budget_seconds + 4 * self.store_timeout_seconds + 5
+        """How long a reservation lives unless it is renewed: longer than most requests take.
+
+        It outlives the time budget and the settlement's own tries. Above a minute it is renewed
+        instead, so that a dead worker never blocks a key for a quarter of an hour.
+        """
+        return min(self.time_budget_seconds, 60.0) + 4 * self.store_timeout_seconds + 5
 
     def secret_values(self) -> list[str]:
         """Every secret in clear, for the log's last line of defence. Never log this."""
         found: list[Any] = [*self.app_api_keys.values(), *self.alert_urls]
         found += [getattr(self, name) for name in type(self).model_fields]
-        return [value.get_secret_value() for value in found if isinstance(value, SecretStr)]
+        values = [value.get_secret_value() for value in found if isinstance(value, SecretStr)]
+        return [value for value in values if not value.startswith("sqlite:")]
 
 
 SECRETS = Path("/run/secrets")

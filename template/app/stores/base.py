@@ -4,22 +4,77 @@ Money is in integer nano-dollars, durations are in seconds, and every instant is
 store's own clock, so that all processes agree on the time of day.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal, Protocol
+from zoneinfo import ZoneInfo
+
+# 80 % of the app's daily cap: from here on the day's warning is due.
+WARN_AT_PERCENT = 80
+# Bounds of one reaping step, so that no request ever waits for a long clean-up.
+REAP_LEASES = 20
+REAP_ROWS = 500
+# How long an expired reservation waits for a late settlement (seconds), and a day's money is kept.
+KEEP_EXPIRED_SECONDS = 86400
+KEEP_DAYS = 400
+# What a client is told to wait while its idempotency key is being worked on (seconds).
+IN_PROGRESS_SECONDS = 1.0
 
 
 class StoreUnavailableError(Exception):
-    """The store did not answer in time, or not at all. Nothing may be spent without it."""
+    """The store did not answer in time, or not at all. Nothing may be spent without it.
+
+    The message names the kind of trouble, never an address or a password.
+    """
 
 
 class StoreSetupError(Exception):
-    """The store cannot be used as configured; the message says why and what to do."""
+    """The store cannot be used as configured, and only a person can mend that.
+
+    `complaint` names the text (`setting.<complaint>` in `texts/`), `facts` fill its gaps.
+    """
+
+    def __init__(self, complaint: str, **facts: str | int) -> None:
+        super().__init__(complaint, facts)
+        self.complaint = complaint
+        self.facts = facts
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a store needs to know; each store's module has a `connect` that takes it.
+
+    Two apps share a server by their `namespace` (lower-case letters, digits and dashes). `timeout`
+    bounds every call, in seconds. `clock` (Unix time) stands in for the store's own, in tests.
+    """
+
+    url: str
+    namespace: str
+    timeout: float
+    timezone: ZoneInfo
+    clock: Callable[[], float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """A setting of the server that weakens a promise: the store works, and the operator is told.
+
+    `name` names the text (`store.<name>` in `texts/`), `facts` fill its gaps.
+    """
+
+    name: str
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `quota` admissions of `subject` in any `window_seconds` (a sliding window)."""
+    """At most `quota` admissions of `subject` in any `window_seconds` (a sliding window).
+
+    Admissions whose windows end in the same second of the clock are counted together, and end with
+    the last of them: so a store keeps one entry a second, however large the quota, and never
+    admits one too many.
+    """
 
     name: Literal["caller", "ip"]
     subject: str
@@ -74,7 +129,7 @@ class RateState:
 class StoredAnswer:
     """The outcome of an idempotency key: what was sent, and whether it was all of it.
 
-    `body` is sealed by the request that made it (see `spending/sealing.py`). None means that the
+    `body` is sealed by the request that made it (see `foundation/sealing.py`). None means that the
     owner died after the request had reached a provider: nobody knows the outcome.
     """
 
@@ -119,12 +174,13 @@ Decision = Admitted | Replay | Refused
 class Settlement:
     """The end of a reservation.
 
-    `cost_nano` replaces the reserved amount. `answer` is kept for the idempotency key; None
-    releases the key, for a request of which nothing was done.
+    `cost_nano` replaces the reserved amount. `claim` is the key of the admission's claim. `answer`
+    is kept for that key; None releases it, for a request of which nothing was done.
     """
 
     reservation: str
     cost_nano: int
+    claim: str | None = None
     answer: StoredAnswer | None = None
 
 
@@ -147,11 +203,36 @@ class Spending:
     resets_in: float
 
 
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What one reaping step found: warnings that are due, and whether more is left to do."""
+
+    warnings: tuple[CapWarning, ...]
+    more: bool
+
+
 class Store(Protocol):
-    """All of it may raise `StoreUnavailableError`, within the store timeout."""
+    """All of it may raise `StoreUnavailableError`, within the store timeout.
+
+    A store that was down is used again as soon as it answers. A step that was given up changes
+    nothing, or ends with its lease: in the worst case a reservation is held until then.
+    """
+
+    @property
+    def address(self) -> str:
+        """Where the store is, for a person: never with a password."""
+        ...
 
     async def open(self) -> None:
-        """Connect, and create or check the schema. Raises `StoreSetupError` where that fails."""
+        """Connect, create or migrate the schema, check the server.
+
+        Raises `StoreSetupError` for what a person must mend, and `StoreUnavailableError` for a
+        server that does not answer; in that case the first step that reaches it does this work.
+        """
+        ...
+
+    async def concerns(self) -> tuple[Concern, ...]:
+        """The server's settings that weaken what the store's docstring promises."""
         ...
 
     async def close(self) -> None:
@@ -171,15 +252,21 @@ class Store(Protocol):
         ...
 
     async def settle(self, settlement: Settlement) -> CapWarning | None:
-        """End a reservation. After its lease this may add to the charge, and never refunds."""
+        """End a reservation. After its lease this may add to the charge, and never refunds.
+
+        An unknown reservation, or one that was settled before, is left as it is.
+        """
         ...
 
     async def renew(self, reservation: str, lease_seconds: float) -> bool:
         """Prolong a lease; False when it is already over."""
         ...
 
-    async def reap(self) -> CapWarning | None:
-        """End leases whose owner died, and forget what has expired, in one small bounded step."""
+    async def reap(self) -> Reaped:
+        """End leases whose owner died, and forget what has expired, in one small bounded step.
+
+        A lease that ends later than its length from now on (the clock was set back) is shortened.
+        """
         ...
 
     async def spending(self, subject: str = "app") -> Spending:

@@ -13,13 +13,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
-from zoneinfo import ZoneInfo
 
 from app.stores import sqlite_schema
 from app.stores.base import (
     Admission,
     CapWarning,
+    Concern,
+    Connection,
     Decision,
+    Reaped,
     Settlement,
     Spending,
     StoreSetupError,
@@ -29,35 +31,46 @@ from app.stores.sqlite_steps import Steps
 
 T = TypeVar("T")
 
+# Someone else is at work on the file: that passes. Anything else at the start is for a person.
+_PASSES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def connect(connection: Connection) -> "SqliteStore":
+    """The store of one file, not yet opened."""
+    return SqliteStore(connection)
+
 
 class SqliteStore:
     """`Store` over one file; see `stores/base.py` for what each method promises.
 
-    One thread owns the connection; a step is one transaction on it. `timeout` is in seconds and
-    bounds a whole call: waiting for the thread, for the file's lock and for the disk.
+    One thread owns the connection; a step is one transaction on it. The timeout bounds a whole
+    call: waiting for the thread, for the file's lock and for the disk.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        timeout: float,
-        timezone: ZoneInfo,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.path = Path(url.removeprefix("sqlite:///"))
-        self._timeout = timeout
-        self._timezone = timezone
-        self._clock = clock
+    def __init__(self, connection: Connection) -> None:
+        self.path = Path(connection.url.removeprefix("sqlite:///"))
+        self._timeout = connection.timeout
+        self._timezone = connection.timezone
+        self._clock = connection.clock or time.time
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
         self._connection: sqlite3.Connection | None = None
         self._closed = False
+
+    @property
+    def address(self) -> str:
+        return str(self.path)
 
     async def open(self) -> None:
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._connect)
         except (sqlite3.Error, OSError) as error:
-            raise StoreSetupError(f"cannot open the SQLite file {self.path}: {error}") from error
+            if getattr(error, "sqlite_errorcode", None) in _PASSES:
+                raise StoreUnavailableError("SQLite: locked") from error
+            facts = {"path": self.address, "reason": str(error)}
+            raise StoreSetupError("store_file", **facts) from error
+
+    async def concerns(self) -> tuple[Concern, ...]:
+        return ()  # the app makes the file's settings itself
 
     async def close(self) -> None:
         if self._closed:
@@ -81,7 +94,7 @@ class SqliteStore:
     async def renew(self, reservation: str, lease_seconds: float) -> bool:
         return await self._step(lambda steps: steps.renew(reservation, lease_seconds))
 
-    async def reap(self) -> CapWarning | None:
+    async def reap(self) -> Reaped:
         return await self._step(lambda steps: steps.reap())
 
     async def spending(self, subject: str = "app") -> Spending:

@@ -1,4 +1,8 @@
-"""The SQLite file's tables, and their version (`PRAGMA user_version`)."""
+"""The SQLite file's tables, and their version (`PRAGMA user_version`).
+
+A change that an older release can live with (a table, a column with a default) keeps the version,
+so that a rollback finds a file it can read; any other change raises it.
+"""
 
 import sqlite3
 import time
@@ -7,7 +11,7 @@ from app.stores.base import StoreSetupError
 
 VERSION = 1
 
-_TABLES = """
+TABLES = """
 -- One row per day and subject ("app", "caller:<name>"): the money of that day.
 CREATE TABLE spend (
     day TEXT NOT NULL,
@@ -34,7 +38,7 @@ CREATE TABLE reservations (
 ) WITHOUT ROWID;
 CREATE INDEX reservations_expiry ON reservations (state, expires_at);
 
--- One row per admitted request that is still inside its rate's window.
+-- Where release 0.1.0 counted rates: still there for the day that it is rolled back to.
 CREATE TABLE rate_events (subject TEXT NOT NULL, expires_at REAL NOT NULL);
 CREATE INDEX rate_events_subject ON rate_events (subject, expires_at);
 CREATE INDEX rate_events_expiry ON rate_events (expires_at);
@@ -63,6 +67,22 @@ CREATE INDEX memos_expiry ON memos (expires_at);
 CREATE TABLE incidents (key TEXT PRIMARY KEY, remind_at REAL NOT NULL) WITHOUT ROWID;
 """
 
+# Since release 0.2.0.
+_MORE_TABLES = """
+-- One row per subject and second: admissions whose windows end in it, the last at `expires_at`.
+CREATE TABLE rates (
+    subject TEXT NOT NULL,
+    second INTEGER NOT NULL,
+    expires_at REAL NOT NULL,
+    hits INTEGER NOT NULL,
+    PRIMARY KEY (subject, second)
+) WITHOUT ROWID;
+CREATE INDEX rates_second ON rates (second);
+
+-- How long the lease is, so that one from before the clock was set back can be told.
+ALTER TABLE reservations ADD COLUMN lease_seconds REAL NOT NULL DEFAULT 900;
+"""
+
 
 def prepare(connection: sqlite3.Connection) -> None:
     """Create the tables, once, however many processes start together.
@@ -75,18 +95,22 @@ def prepare(connection: sqlite3.Connection) -> None:
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
-            raise StoreSetupError(
-                f"the database has schema version {version}, and this release knows {VERSION}: "
-                "deploy the newer release, or point DATABASE_URL to another file"
-            )
+            raise StoreSetupError("store_newer", found=version, known=VERSION)
         if version == 0:
-            for statement in _TABLES.split(";\n"):
-                connection.execute(statement)
+            _run(connection, TABLES)
             connection.execute(f"PRAGMA user_version={VERSION}")
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'rates'").fetchone():
+            _run(connection, _MORE_TABLES)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    # Not `executescript`: it would commit the transaction that all of this is one step of.
+    for statement in statements.split(";\n"):
+        connection.execute(statement)
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:

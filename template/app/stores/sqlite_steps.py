@@ -6,14 +6,19 @@ from datetime import date
 from zoneinfo import ZoneInfo
 
 from app.stores.base import (
+    IN_PROGRESS_SECONDS,
+    KEEP_DAYS,
+    KEEP_EXPIRED_SECONDS,
+    REAP_LEASES,
+    REAP_ROWS,
+    WARN_AT_PERCENT,
     Admission,
     Admitted,
     Cap,
     CapWarning,
     Claim,
     Decision,
-    Rate,
-    RateState,
+    Reaped,
     Refusal,
     Refused,
     Replay,
@@ -22,13 +27,7 @@ from app.stores.base import (
     StoredAnswer,
 )
 from app.stores.day import day_of, seconds_to_midnight
-
-WARN_AT_PERCENT = 80
-# Bounds of one reaping step, so that no request ever waits for a long clean-up.
-REAP_LEASES = 20
-REAP_ROWS = 500
-KEEP_EXPIRED_SECONDS = 86400
-KEEP_DAYS = 400
+from app.stores.sqlite_rates import RateCounter
 
 
 class Steps:
@@ -49,17 +48,18 @@ class Steps:
             decided = self._check_claim(admission.claim)
             if decided is not None:
                 return decided
-        rates = tuple(self._rate_state(rate) for rate in admission.rates)
-        full = [state for state in rates if state.remaining == 0]
-        if full:
-            worst = max(full, key=lambda state: state.reset_seconds)
-            return Refused("rate", worst.reset_seconds, rates, worst.rate)
+        rates = [RateCounter(self._db, rate, self._now) for rate in admission.rates]
+        states = tuple(rate.state for rate in rates)
+        waits = [rate.wait for rate in rates]
+        if any(waits):
+            longest = max(waits)
+            return Refused("rate", longest, states, admission.rates[waits.index(longest)])
         for cap in admission.caps:
             if self._committed(cap) + admission.amount_nano > cap.limit_nano:
                 reason: Refusal = "app_cap" if cap.name == "app" else "caller_cap"
-                return Refused(reason, seconds_to_midnight(self._now, self._timezone), rates)
+                return Refused(reason, seconds_to_midnight(self._now, self._timezone), states)
         self._write(admission)
-        return Admitted(tuple(self._rate_state(rate) for rate in admission.rates))
+        return Admitted(tuple(rate.count() for rate in rates))
 
     def _check_claim(self, claim: Claim) -> Decision | None:
         row = self._db.execute(
@@ -78,19 +78,9 @@ class Steps:
         if fingerprint != claim.fingerprint:
             return Refused("key_reused", 0.0)
         if status is None:
-            return Refused("in_progress", 1.0)
+            return Refused("in_progress", IN_PROGRESS_SECONDS)
         answer = StoredAnswer(status, media_type, body, bool(complete))
         return Replay(answer, expires_at - self._now)
-
-    def _rate_state(self, rate: Rate) -> RateState:
-        used, oldest = self._db.execute(
-            "SELECT count(*), min(expires_at) FROM rate_events"
-            # The upper bound forgets events from a time that the clock has since taken back.
-            " WHERE subject = ? AND expires_at > ? AND expires_at <= ?",
-            (rate.subject, self._now, self._now + rate.window_seconds),
-        ).fetchone()
-        reset = (oldest - self._now) if oldest is not None else 0.0
-        return RateState(rate, max(rate.quota - used, 0), reset)
 
     def _committed(self, cap: Cap) -> int:
         spending = self._spend_row(cap.subject)
@@ -107,15 +97,6 @@ class Steps:
         claim = admission.claim
         subjects = [cap.subject for cap in admission.caps]
         limit = next(cap.limit_nano for cap in admission.caps if cap.name == "app")
-        for rate in admission.rates:
-            self._db.execute(
-                "DELETE FROM rate_events WHERE subject = ? AND expires_at <= ?",
-                (rate.subject, self._now),
-            )
-            self._db.execute(
-                "INSERT INTO rate_events VALUES (?, ?)",
-                (rate.subject, self._now + rate.window_seconds),
-            )
         for subject in subjects:
             self._db.execute(
                 "INSERT INTO spend (day, subject, reserved_nano) VALUES (?, ?, ?)"
@@ -124,8 +105,8 @@ class Steps:
             )
         self._db.execute(
             "INSERT INTO reservations"
-            " (id, day, subjects, amount_nano, app_limit_nano, claim, expires_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            " (id, day, subjects, amount_nano, app_limit_nano, claim, lease_seconds, expires_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 admission.reservation,
                 self._day.isoformat(),
@@ -133,6 +114,7 @@ class Steps:
                 admission.amount_nano,
                 limit,
                 claim.key if claim else None,
+                admission.lease_seconds,
                 self._now + admission.lease_seconds,
             ),
         )
@@ -159,21 +141,21 @@ class Steps:
 
     def renew(self, reservation: str, lease_seconds: float) -> bool:
         changed = self._db.execute(
-            "UPDATE reservations SET expires_at = ?"
+            "UPDATE reservations SET expires_at = ?, lease_seconds = ?"
             " WHERE id = ? AND state = 'active' AND expires_at > ?",
-            (self._now + lease_seconds, reservation, self._now),
+            (self._now + lease_seconds, lease_seconds, reservation, self._now),
         )
         return changed.rowcount == 1
 
     def settle(self, settlement: Settlement) -> CapWarning | None:
         row = self._db.execute(
-            "SELECT day, subjects, amount_nano, app_limit_nano, claim, state, charged_nano"
+            "SELECT day, subjects, amount_nano, app_limit_nano, state, charged_nano"
             " FROM reservations WHERE id = ?",
             (settlement.reservation,),
         ).fetchone()
         if row is None:
             return None
-        day, subjects, amount, limit, claim, state, charged = row
+        day, subjects, amount, limit, state, charged = row
         if state == "active":
             released, added = amount, settlement.cost_nano
         else:
@@ -181,7 +163,7 @@ class Steps:
             released, added = 0, max(0, settlement.cost_nano - charged)
         self._move(day, json.loads(subjects), released, added)
         self._db.execute("DELETE FROM reservations WHERE id = ?", (settlement.reservation,))
-        self._finish_claim(claim, settlement.reservation, settlement.answer)
+        self._finish_claim(settlement.claim, settlement.reservation, settlement.answer)
         return self._warning(day, limit)
 
     def _move(self, day: str, subjects: list[str], released: int, added: int) -> None:
@@ -220,20 +202,24 @@ class Steps:
         ).fetchone()
         return CapWarning(date.fromisoformat(day), row[0], limit) if row else None
 
-    def reap(self) -> CapWarning | None:
-        warning: CapWarning | None = None
+    def reap(self) -> Reaped:
+        # A lease from before the clock was set back would hold money and key for too long.
+        self._db.execute(
+            "UPDATE reservations SET expires_at = ? + lease_seconds"
+            " WHERE state = 'active' AND expires_at > ? + lease_seconds",
+            (self._now, self._now),
+        )
         over = self._db.execute(
-            "SELECT id FROM reservations WHERE state = 'active' AND expires_at <= ? LIMIT ?",
+            "SELECT id, day, app_limit_nano FROM reservations"
+            " WHERE state = 'active' AND expires_at <= ? LIMIT ?",
             (self._now, REAP_LEASES),
         ).fetchall()
-        for (reservation,) in over:
+        warnings = []
+        for reservation, day, limit in over:
             self._expire(reservation)
-            day, limit = self._db.execute(
-                "SELECT day, app_limit_nano FROM reservations WHERE id = ?", (reservation,)
-            ).fetchone()
-            warning = self._warning(day, limit) or warning
-        self._forget()
-        return warning
+            warnings.append(self._warning(day, limit))
+        more = self._forget() or len(over) == REAP_LEASES
+        return Reaped(tuple(filter(None, warnings)), more)
 
     def _expire(self, reservation: str) -> bool:
         """End a lease whose time is over; False when it still runs."""
@@ -256,26 +242,29 @@ class Steps:
         self._finish_claim(claim, reservation, unknown if dispatched else None)
         return True
 
-    def _forget(self) -> None:
-        for table in ("rate_events", "idempotency", "memos"):
-            key = "rowid" if table == "rate_events" else "key"
-            running = " AND status IS NOT NULL" if table == "idempotency" else ""
-            self._db.execute(
-                f"DELETE FROM {table} WHERE {key} IN"  # noqa: S608 (names from this function)
-                f" (SELECT {key} FROM {table} WHERE expires_at <= ?{running} LIMIT ?)",
-                (self._now, REAP_ROWS),
-            )
-        self._db.execute(
-            "DELETE FROM reservations WHERE id IN"
-            " (SELECT id FROM reservations WHERE state = 'expired' AND expires_at <= ? LIMIT ?)",
-            (self._now - KEEP_EXPIRED_SECONDS, REAP_ROWS),
-        )
-        oldest = date.fromordinal(self._day.toordinal() - KEEP_DAYS)
-        self._db.execute(
-            "DELETE FROM spend WHERE (day, subject) IN"
-            " (SELECT day, subject FROM spend WHERE day < ? LIMIT ?)",
-            (oldest.isoformat(), REAP_ROWS),
-        )
+    def _forget(self) -> bool:
+        """Delete what has expired, at most `REAP_ROWS` of a table; True when more may be left."""
+        oldest = date.fromordinal(self._day.toordinal() - KEEP_DAYS).isoformat()
+        gone = [
+            self._delete("rates", "subject, expires_at", "expires_at <= ?", self._now),
+            self._delete("idempotency", "key", "status IS NOT NULL AND expires_at <= ?", self._now),
+            self._delete("memos", "key", "expires_at <= ?", self._now),
+            self._delete(
+                "reservations",
+                "id",
+                "state = 'expired' AND expires_at <= ?",
+                self._now - KEEP_EXPIRED_SECONDS,
+            ),
+            self._delete("spend", "day, subject", "day < ?", oldest),
+        ]
+        return max(gone) == REAP_ROWS
+
+    def _delete(self, table: str, key: str, condition: str, bound: float | str) -> int:
+        return self._db.execute(
+            f"DELETE FROM {table} WHERE ({key}) IN"  # noqa: S608 (names from this module)
+            f" (SELECT {key} FROM {table} WHERE {condition} LIMIT ?)",
+            (bound, REAP_ROWS),
+        ).rowcount
 
     def spending(self, subject: str) -> Spending:
         settled, reserved = self._spend_row(subject)

@@ -7,6 +7,7 @@ a reservation ends: settled, released, or expired with the charge kept.
 import asyncio
 import uuid
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from loguru import logger
@@ -38,6 +39,9 @@ WINDOW_SECONDS = 60
 # that the lease ends and the worst case is charged.
 SETTLE_PAUSES = (0.2, 0.5, 1.0, 2.0)
 REAP_EVERY_SECONDS = 5.0
+# Between two steps where more is left to reap: requests come first.
+REAP_PAUSE_SECONDS = 0.05
+RENEWALS_PER_LEASE = 3
 
 
 class Guard:
@@ -50,6 +54,7 @@ class Guard:
         self._store = store
         self._on_warning = on_warning
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._running: set[Reservation] = set()
 
     @property
     def patience(self) -> float:
@@ -68,7 +73,7 @@ class Guard:
             caps=self._caps(caller),
             claim=claim,
         )
-        reservation = Reservation(self, admission.reservation, record)
+        reservation = Reservation(self, admission.reservation, claim.key if claim else None, record)
         with record.timed("store"):
             decision = await self._admit_or_release(admission, reservation)
         if isinstance(decision, Replay):
@@ -76,6 +81,7 @@ class Guard:
         record.headers.update(rate_headers(decision.rates))
         if isinstance(decision, Refused):
             raise _refusal(decision)
+        self._running.add(reservation)
         return reservation
 
     async def _admit_or_release(
@@ -115,6 +121,10 @@ class Guard:
         except StoreUnavailableError as error:
             raise AppError("store_unavailable", retry_after=1.0) from error
 
+    def ended(self, reservation: "Reservation") -> None:
+        """Its lease is renewed no longer."""
+        self._running.discard(reservation)
+
     async def settle(self, settlement: Settlement) -> None:
         """Settle, however often that has to be tried."""
         for pause in (*SETTLE_PAUSES, None):
@@ -141,12 +151,25 @@ class Guard:
         """End the leases of dead owners and forget what has expired, a little every few seconds."""
         while True:
             await asyncio.sleep(REAP_EVERY_SECONDS)
-            try:
-                warning = await self._store.reap()
-            except StoreUnavailableError:
-                continue
-            if warning is not None:
-                self._on_warning(warning)
+            more = True
+            while more:
+                try:
+                    reaped = await self._store.reap()
+                except StoreUnavailableError:
+                    break
+                for warning in reaped.warnings:
+                    self._on_warning(warning)
+                more = reaped.more
+                await asyncio.sleep(REAP_PAUSE_SECONDS)
+
+    async def renew_for_ever(self) -> None:
+        """Prolong the leases of the requests that still run, long before they end."""
+        lease = self._settings.lease_seconds
+        while True:
+            await asyncio.sleep(lease / RENEWALS_PER_LEASE)
+            for reservation in tuple(self._running):
+                with suppress(StoreUnavailableError):
+                    await self._store.renew(reservation.name, lease)
 
     async def drain(self, timeout: float) -> None:
         """Wait for the settlements that are under way, at shutdown."""
@@ -158,9 +181,10 @@ class Guard:
 class Reservation:
     """A granted admission. It is ended exactly once, by `settle` or `release`."""
 
-    def __init__(self, guard: Guard, name: str, record: RequestRecord) -> None:
+    def __init__(self, guard: Guard, name: str, claim: str | None, record: RequestRecord) -> None:
+        self.name = name
         self._guard = guard
-        self._name = name
+        self._claim = claim
         self._record = record
         self._ended = False
 
@@ -172,21 +196,22 @@ class Reservation:
     async def dispatch(self) -> None:
         """Call this before the first call to a provider. Raises `AppError` when it is too late."""
         with self._record.timed("store"):
-            if not await self._guard.dispatch(self._name):
+            if not await self._guard.dispatch(self.name):
                 raise AppError("time_budget_exceeded")
 
     async def settle(self, cost_nano: int, answer: StoredAnswer | None) -> None:
         """Charge `cost_nano`; `answer` ends the idempotency key, None releases it."""
-        await self._end(Settlement(self._name, cost_nano, answer))
+        await self._end(Settlement(self.name, cost_nano, self._claim, answer))
 
     async def release(self) -> None:
         """Nothing was done: give everything back but the rate."""
-        await self._end(Settlement(self._name, 0))
+        await self._end(Settlement(self.name, 0, self._claim))
 
     async def _end(self, settlement: Settlement) -> None:
         if self._ended:
             return
         self._ended = True
+        self._guard.ended(self)
         # In a task of its own: no cancellation reaches it. A slow store delays no answer for long.
         task = self._guard.in_background(self._guard.settle(settlement))
         await asyncio.wait({task}, timeout=self._guard.patience)

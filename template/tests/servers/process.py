@@ -1,0 +1,152 @@
+"""A server process of the tests: started, frozen, killed, and gone when the tests are."""
+
+import atexit
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
+from typing import Any
+
+import psutil
+
+from tests.servers.ports import free_port
+
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+
+
+class ServerProcess(ABC):
+    """A server on a port of its own, with data of its own that outlive a restart.
+
+    `user` is the user it runs as, where that is not the tests' own. `environment` is added to its
+    environment at each start, and may be changed in between.
+    """
+
+    stop_signal: Signals = SIGTERM
+
+    def __init__(self, name: str, user: str | None = None) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=data_root()))
+        self.user = user
+        self.environment: Mapping[str, str] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where the app finds it."""
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """What starts the server in the foreground."""
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether it answers."""
+
+    @property
+    def pid(self) -> int:
+        """The process that was started; it may have children."""
+        if self._process is None:
+            raise RuntimeError("the server is not running")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, on the same port and the same data, and wait until it answers."""
+        log = self.folder / "server.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self.command(),
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **self._identity(),
+            )
+        _tell_guardian(f"watch {self.pid}")
+        deadline = time.monotonic() + START_SECONDS
+        while not self.is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                said = log.read_text(encoding="utf-8", errors="replace")
+                self.kill()
+                raise AssertionError(f"{self.command()[0]} did not start:\n{said}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Shut it down in good order."""
+        if self._process is not None:
+            self._process.send_signal(self.stop_signal)
+            self._gone(STOP_SECONDS)
+
+    def kill(self) -> None:
+        """SIGKILL, to all of it: it has no time to say goodbye."""
+        if self._process is not None:
+            self._signal(SIGKILL)
+            self._gone(STOP_SECONDS)
+
+    def freeze(self) -> None:
+        """SIGSTOP, to all of it: connections stay open, new ones are accepted by the kernel."""
+        self._signal(SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT, to all of it."""
+        self._signal(SIGCONT)
+
+    def _identity(self) -> dict[str, Any]:
+        if self.user is None:
+            return {}
+        import pwd  # there is none on Windows
+
+        account = pwd.getpwnam(self.user)
+        return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+    def _signal(self, number: Signals) -> None:
+        # Its children may lead sessions of their own, as PostgreSQL's do.
+        parent = psutil.Process(self.pid)
+        for process in (parent, *parent.children(recursive=True)):
+            if process.is_running():
+                try:
+                    process.send_signal(number)
+                except psutil.NoSuchProcess:
+                    continue
+
+    def _gone(self, seconds: float) -> None:
+        assert self._process is not None
+        self._process.wait(seconds)
+        _tell_guardian(f"forget {self._process.pid}")
+        self._process = None
+
+
+@cache
+def _guardian() -> "tuple[subprocess.Popen[str], Path]":
+    """The process that cleans up after this one, and the folder that it will remove."""
+    folder = Path(tempfile.mkdtemp(prefix="test-servers-"))
+    folder.chmod(0o755)  # servers may run as another user
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("guardian.py")), str(folder)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    atexit.register(process.communicate)  # end its input, and wait until it has cleaned up
+    return process, folder
+
+
+def data_root() -> Path:
+    """Where servers keep their data: gone with this process."""
+    return _guardian()[1]
+
+
+def _tell_guardian(line: str) -> None:
+    process = _guardian()[0]
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
