@@ -1,9 +1,11 @@
 """Processes that the benchmarks measure: a generated app, and others beside it."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,15 +16,63 @@ from tests.releases.snapshot import ROOT
 
 BUILD = ROOT / "build" / "bench"
 START_SECONDS = 30.0
+# Run in an app's folder by its Python: the servers of its own tests.
+_SERVER = """
+import sys
+from pathlib import Path
+from tests.servers import own_server, store_environment
+with own_server() as server:
+    for name, value in store_environment(Path("."), server.url).items():
+        print(f"{name}={value}", flush=True)
+    sys.stdin.read()
+"""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def installed(store: str, scratch: Path) -> Path:
     """The app as the working tree would generate it now, with its own environment."""
     app = BUILD / store
+    for old in app.iterdir() if app.exists() else ():
+        if old.name != ".venv":  # which is brought up to date below
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
     generate(export(scratch / f"template-{store}"), app, answers(store=store))
-    run(app, "uv", "sync", "--quiet", "--no-dev", "--python", sys.executable)
+    run(app, "uv", "sync", "--quiet", "--python", sys.executable)
     return app
+
+
+def python_of(app: Path) -> str:
+    """An installed app's own Python."""
+    return str(app / ".venv/bin/python")
+
+
+@contextmanager
+def store_server(app: Path) -> Iterator[dict[str, str]]:
+    """A throwaway server for an app's store, and the setting that leads the app to it."""
+    process = subprocess.Popen(
+        [python_of(app), "-c", _SERVER],
+        cwd=app,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("no pipes")
+    try:
+        name, found, url = process.stdout.readline().strip().partition("=")
+        if not found:
+            sys.exit("the store's server did not start")
+        yield {name: url}
+    finally:
+        process.stdin.close()
+        process.wait(30)
+
+
+def run_inside(store: str, script: str, arguments: list[str]) -> int:
+    """Run a benchmark in the Python of an app with this store; its exit code."""
+    with tempfile.TemporaryDirectory() as scratch:
+        app = installed(store, Path(scratch))
+    command = [python_of(app), script, "--inside", "--stores", store, *arguments]
+    return subprocess.run(command, cwd=app, check=False).returncode
 
 
 def free_port() -> int:

@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import json
 import signal
-from typing import Any
+from typing import Any, cast
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 200, "total_tokens": 212}
 _WORDS = ("Every", " answer", " is", " made", " of", " tokens,", " one", " after", " another.")
@@ -78,8 +78,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._received += data

@@ -21,7 +21,7 @@ client = AsyncOpenAI()
 
 
 class Ask(BaseModel):
-    messages: list[dict[str, Any]]
+    messages: list[Any]
     stream: bool = False
 
 
@@ -32,7 +32,7 @@ async def chat(ask: Ask) -> ChatCompletion | StreamingResponse:
     return await client.chat.completions.create(model=MODEL, messages=ask.messages)
 
 
-async def events(messages: list[dict[str, Any]]) -> AsyncIterator[str]:
+async def events(messages: list[Any]) -> AsyncIterator[str]:
     stream = await client.chat.completions.create(model=MODEL, messages=messages, stream=True)
     async for chunk in stream:
         yield f"data: {chunk.model_dump_json()}\n\n"

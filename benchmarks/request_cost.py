@@ -27,7 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.apps import cpu_seconds, free_port, installed, serving
+from benchmarks.apps import cpu_seconds, free_port, installed, python_of, serving, store_server
 from benchmarks.stores import STORES
 
 HERE = Path(__file__).parent
@@ -126,10 +126,10 @@ def measure(store: str, rounds: int, seconds: float, gap_ms: float) -> bool:
     """Print the table of one store; True when every target is reached."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        app = installed(STORES[store].answer, folder)
-        settings = stack.enter_context(STORES[store].server(folder))
+        app = installed(store, folder)
+        settings = stack.enter_context(store_server(app))
         provider_port, provider_pid = stack.enter_context(provider(folder, gap_ms))
-        python = str(app / ".venv/bin/python")
+        python = python_of(app)
         ports = {"naive": free_port(), "app": free_port()}
         environment = {
             "OPENAI_API_KEY": PROVIDER_KEY,
@@ -166,7 +166,7 @@ def measure(store: str, rounds: int, seconds: float, gap_ms: float) -> bool:
 
 def _check_answers(port: int, log: Path) -> None:
     """The guards were on: the log has its lines, and the metrics count."""
-    request = urllib.request.Request(  # noqa: S310 (this machine)
+    request = urllib.request.Request(
         f"http://127.0.0.1:{port}/metrics", headers={"Authorization": "Bearer admin-0123456789"}
     )
     with urllib.request.urlopen(request) as answer:  # noqa: S310

@@ -1,22 +1,20 @@
-"""The stores that the benchmarks know: one entry each, with a server of its own where it needs one."""
+"""The stores that the benchmarks know, one entry each: what is to be reached."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class StoreKind:
-    """`answer` is the template's; `server` starts what is needed and gives the app's settings."""
+class Target:
+    """What `admit` alone is to reach with so many clients (one caller, or one for each)."""
 
-    answer: str
-    server: Callable[[Path], AbstractContextManager[dict[str, str]]]
-
-
-@contextmanager
-def _sqlite(folder: Path) -> Iterator[dict[str, str]]:
-    yield {"DATABASE_URL": f"sqlite:///{folder / 'app.db'}"}
+    clients: int
+    per_second: float | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
 
 
-STORES = {"sqlite": StoreKind("sqlite", _sqlite)}
+STORES: dict[str, tuple[Target, ...]] = {
+    "sqlite": (Target(1, per_second=5000, p50_ms=0.1),),
+    "redis": (Target(1, p50_ms=0.3), Target(16, per_second=3000)),
+    "postgres": (Target(16, per_second=2000, p99_ms=30),),
+}
