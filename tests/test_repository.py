@@ -142,7 +142,12 @@ def test_guards_agree_with_the_list_of_owners() -> None:
     environment = SandboxedEnvironment()
 
     def excluded(operation: str) -> set[str]:
-        answered = {"_copier_operation": operation, "providers": PROVIDERS, "web_page": True}
+        answered = {
+            "_copier_operation": operation,
+            "providers": PROVIDERS,
+            "store": "sqlite",
+            "web_page": True,
+        }
         lines = (environment.from_string(line).render(answered) for line in CONFIG["_exclude"])
         return set(filter(None, lines))
 
@@ -157,24 +162,25 @@ def test_what_an_option_leaves_out_exists() -> None:
     environment = SandboxedEnvironment()
     answered = {"_copier_operation": "copy", "providers": [], "web_page": False}
     for line in CONFIG["_exclude"]:
-        path = environment.from_string(line).render(answered)
-        if "{%" in line and path:
-            assert (TEMPLATE / path.removeprefix("/")).exists(), (
-                f"{path} is excluded, and not there"
-            )
+        for store in ("sqlite", "redis", "postgres"):
+            path = environment.from_string(line).render(answered | {"store": store})
+            if "{%" in line and path:
+                found = any(TEMPLATE.glob(path.removeprefix("/")))
+                assert found, f"{path} is excluded, and not there"
 
 
 def test_dependencies_of_the_repository_are_those_of_an_app(folder: Path, tmp_path: Path) -> None:
-    app = generate(folder, tmp_path / "app", answers(providers=list(PROVIDERS)))
-    generated = tomllib.loads((app / "pyproject.toml").read_text(encoding="utf-8"))
     own = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert own["dependency-groups"]["app"] == generated["project"]["dependencies"]
-    assert own["project"]["requires-python"] == generated["project"]["requires-python"]
-    tools = set(own["dependency-groups"]["dev"][2:])
-    shared = {"mypy", "pytest", "pytest-asyncio", "ruff"}
-    for line in generated["dependency-groups"]["dev"]:
-        if line.split(">")[0] in shared:
-            assert line in tools
+    needed: set[str] = set()
+    for store in ("sqlite", "redis", "postgres"):
+        given = answers(providers=list(PROVIDERS), store=store)
+        app = generate(folder, tmp_path / store, given)
+        generated = tomllib.loads((app / "pyproject.toml").read_text(encoding="utf-8"))
+        needed |= set(generated["project"]["dependencies"])
+        assert own["project"]["requires-python"] == generated["project"]["requires-python"]
+        tools = set(own["dependency-groups"]["dev"][2:])
+        assert set(generated["dependency-groups"]["dev"]) <= tools | {"h11>=0.16.0,<1"} | needed
+    assert own["dependency-groups"]["app"] == sorted(needed)
 
 
 def test_locked_lists_name_no_place() -> None:

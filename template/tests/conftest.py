@@ -1,13 +1,14 @@
 """What the tests share: a fake provider, and the whole app running against it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.fake_provider import FakeProvider
-from tests.running import RunningApp, production, running_app
+from tests.running import SERVE, RunningApp, production, running_app
+from tests.webhook import Webhook
 
 StartApp = Callable[..., RunningApp]
 
@@ -46,12 +47,23 @@ def app(shared_app: RunningApp, fake: FakeProvider) -> RunningApp:
 def start_app(fake: FakeProvider, tmp_path: Path) -> Iterator[StartApp]:
     """Start an app with changed settings: `start_app(workers=4, max_attempts=1)`.
 
-    All apps of a test have one store; `store_url` leads an app to another.
+    All apps of a test have one store; `store_url` leads an app to another. `program` is what
+    Python runs in place of `serve`.
     """
     with ExitStack() as stack:
 
-        def start(workers: int = 1, **changes: object) -> RunningApp:
+        def start(
+            workers: int = 1, program: Sequence[str] = SERVE, **changes: object
+        ) -> RunningApp:
             environment = production(fake, tmp_path, **changes)
-            return stack.enter_context(running_app(environment, tmp_path, workers))
+            return stack.enter_context(running_app(environment, tmp_path, workers, program))
 
         yield start
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    """A webhook that listens: give its `url` to ALERT_URLS."""
+    hook = Webhook()
+    yield hook
+    hook.close()

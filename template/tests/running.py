@@ -11,12 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 from openai import OpenAI
 
 from app.foundation.project import load_project
@@ -29,6 +30,7 @@ ADMIN_TOKEN = "admin-0123456789"
 CALLERS = {"alice": "alice-0123456789", "bob": "bob-0123456789"}
 PROVIDER_KEY = "sk-canary-0123456789"
 START_SECONDS = 30.0
+SERVE = ("-c", "from app.cli import serve; serve()")
 
 
 def production(fake: FakeProvider, folder: Path, **changes: object) -> dict[str, str]:
@@ -107,6 +109,25 @@ class RunningApp:
                 return lines[0]
             time.sleep(0.02)
 
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer requests: the app's own, or the workers that it started."""
+        own = psutil.Process(self.process.pid)
+        return [child for child in own.children() if _is_worker(child)] or [own]
+
+    def worker_at(self, port: int) -> psutil.Process:
+        """The worker that has a connection to a port of this machine, such as the provider's."""
+        for worker in self.workers():
+            for connection in worker.net_connections("tcp"):
+                if connection.raddr and connection.raddr.port == port:
+                    return worker
+        raise AssertionError(f"no worker is connected to port {port}")
+
+    def metric(self, name: str) -> float:
+        """The value of a metric that has no labels; `name` without its prefix."""
+        with self.http("admin") as http:
+            lines = http.get("/metrics").text.splitlines()
+        return next(float(x.split()[1]) for x in lines if x.startswith(f"llm_app_{name} "))
+
     def stop(self, timeout: float = 20.0) -> int:
         """Ask it to end (SIGTERM) and wait; the exit code."""
         self.process.send_signal(signal.SIGTERM)
@@ -115,14 +136,17 @@ class RunningApp:
 
 @contextmanager
 def running_app(
-    environment: dict[str, str], folder: Path, workers: int = 1
+    environment: dict[str, str], folder: Path, workers: int = 1, program: Sequence[str] = SERVE
 ) -> Iterator[RunningApp]:
-    """Start `serve` and wait until it answers; it is ended and gone afterwards."""
+    """Start `serve` and wait until it answers; it is ended and gone afterwards.
+
+    `program` is what Python is told to run, where that is something else around `serve`.
+    """
     port = free_port()
     log = folder / f"app-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from app.cli import serve; serve()"],
+            [sys.executable, *program],
             cwd=ROOT,
             env={
                 **clean_environment(),
@@ -148,6 +172,13 @@ def clean_environment() -> dict[str, str]:
 
     ours = {name.upper() for name in Settings.model_fields}
     return {name: value for name, value in os.environ.items() if name.upper() not in ours}
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "--multiprocessing-fork" in process.cmdline()
+    except psutil.Error:  # it has just died
+        return False
 
 
 def _wait_until_ready(app: RunningApp) -> None:

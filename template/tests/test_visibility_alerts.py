@@ -6,8 +6,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,54 +23,7 @@ from app.standards.visibility.logs import configure_logs
 from app.stores.base import Store
 from tests.servers import own_server, store_url
 from tests.stores import make_store
-
-TOKEN = "canaryToken0123456789"
-
-
-class Webhook:
-    """Listens on a socket, keeps what it is sent, and answers as it is told."""
-
-    def __init__(self) -> None:
-        self.received: list[dict[str, str]] = []
-        self.statuses: list[int] = []
-        hook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                hook.received.append(json.loads(body))
-                self.send_response(hook.statuses.pop(0) if hook.statuses else 200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"json://127.0.0.1:{self.server.server_port}/{TOKEN}"
-        threading.Thread(target=self.server.serve_forever, args=[0.02], daemon=True).start()
-
-    @property
-    def titles(self) -> list[str]:
-        return [message["title"] for message in self.received]
-
-    async def has(self, count: int) -> list[dict[str, str]]:
-        """What was received, which must become `count` messages and stay so."""
-        for _ in range(300):
-            if len(self.received) >= count:
-                break
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
-        assert len(self.received) == count, self.received
-        return self.received
-
-
-@pytest.fixture
-def webhook() -> Iterator[Webhook]:
-    hook = Webhook()
-    yield hook
-    hook.server.shutdown()
-    hook.server.server_close()
+from tests.webhook import TOKEN, Webhook
 
 
 class Makes:

@@ -9,14 +9,23 @@ the test process, however it ends. A server of yours is never used: DATABASE_URL
 not read.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from app.foundation.project import load_project
+from tests.servers.clock import Clock
 
-__all__ = ["Server", "own_server", "store_contents", "store_environment", "store_url"]
+__all__ = [
+    "Clock",
+    "Server",
+    "own_server",
+    "store_contents",
+    "store_environment",
+    "store_url",
+]
 
 
 class Server(Protocol):
@@ -25,6 +34,11 @@ class Server(Protocol):
     @property
     def url(self) -> str:
         """Where the app finds it."""
+        ...
+
+    @property
+    def app_environment(self) -> Mapping[str, str]:
+        """What an app's environment needs so that its store has the server's clock."""
         ...
 
     def freeze(self) -> None:
@@ -41,7 +55,7 @@ class _StoreModule(Protocol):
 
     def contents(self, folder: Path) -> bytes: ...
 
-    def own(self, **configuration: Any) -> AbstractContextManager[Server]: ...
+    def own(self, clock: Clock | None, **configuration: Any) -> AbstractContextManager[Server]: ...
 
 
 def store_url(folder: Path) -> str:
@@ -60,12 +74,12 @@ def store_contents(folder: Path) -> bytes:
     return _module().contents(folder.resolve())
 
 
-def own_server(**configuration: Any) -> AbstractContextManager[Server]:
+def own_server(clock: Clock | None = None, **configuration: Any) -> AbstractContextManager[Server]:
     """Start a server for one test; `configuration` is the server's own, by name.
 
     `own_server(maxmemory="3mb")` on Redis, `own_server(max_connections=10)` on PostgreSQL.
     """
-    return _module().own(**configuration)
+    return _module().own(clock, **configuration)
 
 
 def _module() -> _StoreModule:

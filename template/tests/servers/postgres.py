@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from tests.servers.clock import Clock
 from tests.servers.process import ServerProcess, data_root
 
 PASSWORD = "postgres-0123456789"
@@ -126,14 +127,15 @@ def contents(folder: Path) -> bytes:
 
 
 @contextmanager
-def own(**configuration: Any) -> Iterator[PostgresServer]:
+def own(clock: Clock | None, **configuration: Any) -> Iterator[PostgresServer]:
     """A started server of its own."""
     server = PostgresServer(**configuration)
+    server.environment = clock.environment if clock else {}
     server.start()
     try:
         yield server
     finally:
-        server.kill()
+        server.end()
 
 
 @cache

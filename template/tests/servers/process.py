@@ -8,7 +8,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from tests.servers.ports import free_port
+from tests.servers.proxy import Proxy
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
@@ -35,7 +36,18 @@ class ServerProcess(ABC):
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=data_root()))
         self.user = user
         self.environment: Mapping[str, str] = {}
+        self.app_environment: Mapping[str, str] = {}  # its clock is not the app's
         self._process: subprocess.Popen[bytes] | None = None
+
+    @cached_property
+    def proxy(self) -> Proxy:
+        """A proxy in front of the server, started when it is first asked for."""
+        return Proxy(self.port)
+
+    @property
+    def proxied_url(self) -> str:
+        """Where the app finds it behind its proxy."""
+        return self.url.replace(f":{self.port}/", f":{self.proxy.port}/")
 
     @property
     @abstractmethod
@@ -91,6 +103,12 @@ class ServerProcess(ABC):
         if self._process is not None:
             self._signal(SIGKILL)
             self._gone(STOP_SECONDS)
+
+    def end(self) -> None:
+        """Kill it, and close its proxy: no test needs it any longer."""
+        self.kill()
+        if "proxy" in self.__dict__:
+            self.proxy.close()
 
     def freeze(self) -> None:
         """SIGSTOP, to all of it: connections stay open, new ones are accepted by the kernel."""

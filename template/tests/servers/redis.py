@@ -13,6 +13,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
+from tests.servers.clock import Clock
 from tests.servers.process import ServerProcess
 
 OLDEST = 7  # what the app asks for
@@ -87,14 +88,15 @@ def contents(folder: Path) -> bytes:
 
 
 @contextmanager
-def own(**configuration: Any) -> Iterator[RedisServer]:
+def own(clock: Clock | None, **configuration: Any) -> Iterator[RedisServer]:
     """A started server of its own."""
     server = RedisServer(**configuration)
+    server.environment = clock.environment if clock else {}
     server.start()
     try:
         yield server
     finally:
-        server.kill()
+        server.end()
 
 
 @cache

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.servers.clock import Clock
+
 
 class SqliteFile:
     """A database file. There is no server: it is frozen by a lock that another process holds."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self.path = path
+        self.app_environment = clock.environment if clock else {}
         self._lock: sqlite3.Connection | None = None
 
     @property
@@ -42,10 +45,10 @@ def contents(folder: Path) -> bytes:
 
 
 @contextmanager
-def own() -> Iterator[SqliteFile]:
+def own(clock: Clock | None) -> Iterator[SqliteFile]:
     """A file in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="sqlite-", ignore_cleanup_errors=True) as folder:
-        server = SqliteFile(Path(folder) / "app.db")
+        server = SqliteFile(Path(folder) / "app.db", clock)
         try:
             yield server
         finally:

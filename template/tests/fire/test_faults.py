@@ -1,0 +1,120 @@
+"""A store that fails: 503 in time, nobody is called, one alert, and it comes back by itself."""
+
+import asyncio
+import time
+
+import pytest
+
+from app.foundation.messages import load_messages
+from app.foundation.project import load_project
+from tests.conftest import StartApp
+from tests.fake_provider import FakeProvider, Reply
+from tests.fire.crowd import Ask, billed, crowd, until
+from tests.fire.faults import FAULTS, NUISANCES
+from tests.running import RunningApp
+from tests.servers import own_server
+from tests.webhook import Webhook
+
+pytestmark = pytest.mark.fire
+
+STORE_SECONDS = 0.5
+# What a refusal takes beside the store's timeout, on a busy machine.
+SMALL = 0.5
+STORE = load_messages(load_project().language).text("alert.what.store")
+QUICK = {"time_budget_seconds": 5, "store_timeout_seconds": STORE_SECONDS}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_fault_is_refused_alerted_once_and_survived(
+    start_app: StartApp, fake: FakeProvider, webhook: Webhook, name: str
+) -> None:
+    fault = FAULTS[name]
+    with own_server(**fault.configuration) as server:
+        app = start_app(store_url=fault.url(server), alert_urls=webhook.url, **QUICK)
+        assert (await crowd(app, [Ask()]))[0].code == "ok"
+        before = len(fake.ledger.calls)
+        with fault.happens(server, app):
+            for many in (1, 1, 30):
+                began = time.monotonic()
+                heard = await crowd(app, [Ask()] * many)
+                took = time.monotonic() - began
+                assert {answer.code for answer in heard} == {"store_unavailable"}
+                assert took <= STORE_SECONDS + SMALL, f"{many} at once took {took:.2f} s"
+            assert all(int(answer.headers["retry-after"]) >= 1 for answer in heard)
+            assert await status(app, "/healthz") == 200
+            assert await status(app, "/readyz") == 503
+            await asyncio.to_thread(webhook.wait_for, 1, 5, STORE)
+            assert len(fake.ledger.calls) == before
+        await until(lambda: answers(app), 5, "an answer after the fault")
+        await asyncio.to_thread(webhook.wait_for, 2, 8, STORE, 1.0)
+        assert await status(app, "/readyz") == 200
+        assert "internal_error" not in app.log()
+
+
+@pytest.mark.parametrize("name", NUISANCES)
+async def test_a_nuisance_is_not_noticed(
+    start_app: StartApp, fake: FakeProvider, name: str
+) -> None:
+    nuisance = NUISANCES[name]
+    with own_server(**nuisance.configuration) as server:
+        app = start_app(workers=2, store_url=server.url)
+        with nuisance.happens(server, app):
+            heard = await crowd(app, [Ask()] * 200)
+    assert {answer.code for answer in heard} == {"ok"}
+    assert len(fake.ledger.calls) == 200
+
+
+async def test_an_answer_outlives_its_store(start_app: StartApp, fake: FakeProvider) -> None:
+    with own_server() as server:
+        app = start_app(store_url=server.url, **QUICK)
+        fake.always(Reply(chunks=10, delay_before=0.5))
+        asking = asyncio.create_task(crowd(app, [Ask(key="kept")]))
+        await asyncio.to_thread(fake.ledger.wait_for, 1)
+        await asyncio.to_thread(server.freeze)
+        (answer,) = await asking
+        assert answer.code == "ok"
+        server.thaw()
+
+        async def is_settled() -> bool:
+            return await asyncio.to_thread(app.metric, "cost_reserved_usd") == 0
+
+        await until(is_settled, 5, "the settlement to be taken")
+        assert app.metric("daily_cost_usd") * 1e9 == pytest.approx(billed(fake))
+        (again,) = await crowd(app, [Ask(key="kept")])
+        assert (again.body, again.replayed) == (answer.body, True)
+
+
+async def test_workers_start_while_the_store_is_down(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    with own_server() as server:
+        app = start_app(workers=2, store_url=server.url, **QUICK)
+        old = {worker.pid for worker in app.workers()}
+        server.freeze()
+        for worker in app.workers():
+            worker.kill()
+
+        async def is_refused() -> bool:
+            heard = (await crowd(app, [Ask(patience=10)]))[0].code
+            assert heard in {"cut", "left", "store_unavailable"}
+            return heard == "store_unavailable"
+
+        await until(is_refused, 20, "a new worker that refuses")
+        assert not old & {worker.pid for worker in app.workers()}
+        server.thaw()
+        await until(lambda: answers(app), 5, "an answer after the fault")
+
+
+async def answers(app: RunningApp) -> bool:
+    """Whether a request is answered."""
+    return (await crowd(app, [Ask()]))[0].code == "ok"
+
+
+async def status(app: RunningApp, path: str) -> int:
+    """The status of a GET."""
+
+    def get() -> int:
+        with app.http(None) as http:
+            return http.get(path).status_code
+
+    return await asyncio.to_thread(get)
