@@ -61,7 +61,24 @@ async def _redis(url: str, _: str) -> AsyncIterator[Floor]:
     await pool.disconnect()
 
 
+@asynccontextmanager
+async def _postgres(url: str, _: str) -> AsyncIterator[Floor]:
+    """One row's update, a transaction of its own; each client has its own row."""
+    pool = import_module("app.stores.postgres_pool").Pool(url, 10)
+    async with pool.connection() as connection:
+        await connection.execute("CREATE TABLE floor (id integer PRIMARY KEY, number integer)")
+        await connection.execute("INSERT INTO floor SELECT n, 0 FROM generate_series(0, 15) AS n")
+
+    async def step(number: int) -> None:
+        async with pool.connection() as connection:
+            await connection.execute("UPDATE floor SET number = number + 1 WHERE id = %s", [number])
+
+    yield Floor("floor: UPDATE of one row", step)
+    await pool.close()
+
+
 FLOORS: dict[str, Callable[[str, str], AbstractAsyncContextManager[Floor]]] = {
     "sqlite": _sqlite,
     "redis": _redis,
+    "postgres": _postgres,
 }
