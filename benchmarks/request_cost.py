@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -122,7 +123,7 @@ def production(store: dict[str, str], provider_port: int, port: int) -> dict[str
     }
 
 
-def measure(store: str, rounds: int, seconds: float, gap_ms: float) -> bool:
+def measure(store: str, rounds: int, seconds: float, pause: float, gap_ms: float) -> bool:
     """Print the table of one store; True when every target is reached."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -160,6 +161,7 @@ def measure(store: str, rounds: int, seconds: float, gap_ms: float) -> bool:
                 for kind, pid in pids.items():
                     taken = ask(ports[kind], pid, case, seconds)
                     samples.setdefault((case, kind), []).append(taken)
+                    time.sleep(pause)
         _check_answers(ports["app"], folder / "app.log")
     return report(store, samples)
 
@@ -221,12 +223,13 @@ def main() -> int:
     parser.add_argument("--stores", default=",".join(STORES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--pause", type=float, default=0, help="seconds between two samples")
     parser.add_argument("--gap", type=float, default=0, help="milliseconds between two chunks")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is missing: apt install wrk")
     reached = [
-        measure(store, options.rounds, options.seconds, options.gap)
+        measure(store, options.rounds, options.seconds, options.pause, options.gap)
         for store in options.stores.split(",")
     ]
     return int(not all(reached))
