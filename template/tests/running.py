@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 ADMIN_TOKEN = "admin-0123456789"
 CALLERS = {"alice": "alice-0123456789", "bob": "bob-0123456789"}
 PROVIDER_KEY = "sk-canary-0123456789"
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 SERVE = ("-c", "from app.cli import serve; serve()")
 
 

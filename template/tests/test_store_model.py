@@ -75,6 +75,7 @@ BEGINNINGS = [
 ]
 # A tick is a number in binary and in decimal: no store has to round it.
 TICK = 0.125
+TICKS = st.sampled_from([-1, 0, 1])
 # Not too short: what Redis need not keep, it forgets by a clock of its own.
 KEEPS = [60, 90]
 SUBJECTS = ("app", "caller:alice", "caller:bob")
@@ -188,20 +189,34 @@ class StoreMachine(RuleBasedStateMachine):
         claim: Claim | None,
         dispatched: bool,
     ) -> Any:
-        rates = (Rate("caller", caller, quota, 60), Rate("ip", "ip:192.0.2.1", 4, 9))
+        rates: tuple[Rate, ...] = (
+            Rate("caller", caller, quota, 60),
+            Rate("ip", "ip:192.0.2.1", 4, 9),
+        )
         caps = [Cap("app", "app", cap)]
         if caller_cap is not None:
             caps.append(Cap("caller", caller, caller_cap))
         if isinstance(amount, str):
             amount = max(cap - self.committed("app"), 0) + amount.count("1")
-        admission = Admission(
-            reservation=f"r{next(self.names):04}",
-            amount_nano=amount,
-            lease_seconds=lease,
-            rates=rates[: {"": 0, "caller": 1, "caller and ip": 2}[limited]],
-            caps=tuple(caps),
-            claim=claim,
-        )
+        rates = rates[: {"": 0, "caller": 1, "caller and ip": 2}[limited]]
+        return self.ask(amount, lease, rates, tuple(caps), claim, dispatched)
+
+    @rule(target=requests, lease=leases, claim=claims, dispatched=st.booleans())
+    def ask_with_a_key(self, lease: float, claim: Claim, dispatched: bool) -> Any:
+        """Nothing but the key can stand in its way."""
+        return self.ask(1, lease, (), (Cap("app", "app", 1000),), claim, dispatched)
+
+    def ask(
+        self,
+        amount: int,
+        lease: float,
+        rates: tuple[Rate, ...],
+        caps: tuple[Cap, ...],
+        claim: Claim | None,
+        dispatched: bool,
+    ) -> Any:
+        name = f"r{next(self.names):04}"
+        admission = Admission(name, amount, lease, rates, caps, claim)
         busy = self.model.keys.get(claim.key) if claim else None
         decision = self.both("admit", admission)
         if not isinstance(decision, Admitted):
@@ -210,7 +225,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.committed(limit.subject) <= limit.limit_nano
         assert busy is None or not self.still_owned(busy.owner)
         if dispatched:
-            self.both("dispatch", admission.reservation)
+            self.both("dispatch", name)
         return admission
 
     def committed(self, subject: str) -> int:
@@ -267,6 +282,17 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(cost=st.integers(0, 99), answer=answers)
     def settle_what_nobody_knows(self, cost: int, answer: StoredAnswer | None) -> None:
         self.both("settle", Settlement("unknown", cost, "key-1", answer))
+
+    @rule(request=requests, ticks=TICKS, step=st.sampled_from(["dispatch", "renew", "settle"]))
+    def be_in_time_or_not(self, request: Admission, ticks: int, step: str) -> None:
+        """At the end of its lease, to the tick."""
+        lease = self.model.leases.get(request.reservation)
+        if lease is not None:
+            self.now = max(self.now, lease.ends + ticks * TICK)
+        if step == "settle":
+            self.settle_again(request, request.amount_nano // 2, None)
+        else:
+            self.both(step, request.reservation, *([30.0] if step == "renew" else []))
 
     @rule(request=consumes(requests))
     def crash(self, request: Admission) -> None:
@@ -333,7 +359,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.now += (KEEP_DAYS + 1) * 86400
 
     @precondition(lambda self: self.edges())
-    @rule(number=st.integers(0, 9), ticks=st.sampled_from([-1, 0, 1]))
+    @rule(number=st.integers(0, 9), ticks=TICKS)
     def wait_for_an_edge(self, number: int, ticks: int) -> None:
         """Until something ends, to the tick: just before it, at it, just after it."""
         edges = self.edges()

@@ -139,6 +139,10 @@ class StoredAnswer:
     complete: bool
 
 
+# What a key stands for whose owner died after the request had reached a provider.
+UNKNOWN = StoredAnswer(504, "application/json", None, complete=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """Go ahead: the money is reserved, the rates are counted, the key is claimed."""

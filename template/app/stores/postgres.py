@@ -48,7 +48,7 @@ from app.stores.postgres_setup import (
     complaint_of,
     concerns_of,
     conninfo_of,
-    database_of,
+    kind_of,
     schema_name,
 )
 from app.stores.server_clock import ServerClock
@@ -93,7 +93,7 @@ class PostgresStore:
             async with asyncio.timeout(self._connection.timeout):
                 await self._prepared()
         except (OSError, psycopg.Error) as error:
-            raise complaint_of(error, self.address, database_of(self._connection.url)) from error
+            raise complaint_of(error, self._connection.url) from error
 
     async def concerns(self) -> tuple[Concern, ...]:
         async with self._in_time():
@@ -229,7 +229,7 @@ class PostgresStore:
         except StoreSetupError as error:
             raise StoreUnavailableError(f"PostgreSQL: {error.complaint}") from error
         except (OSError, psycopg.Error) as error:
-            raise StoreUnavailableError(f"PostgreSQL: {type(error).__name__}") from error
+            raise StoreUnavailableError(kind_of(error)) from error
 
     async def _one_step(self, name: str, *arguments: object) -> tuple[Any, ...]:
         async with self._in_time() as started:

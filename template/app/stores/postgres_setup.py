@@ -26,15 +26,21 @@ SLOTS = 16  # of the app's money: see postgres_schema.sql
 # A dead peer is noticed while nobody uses its connection (seconds).
 _DEFAULTS = {"keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 3}
 
-# What libpq and servers say when a connection is refused: libpq hands on no error code.
+# What libpq and servers say of a connection that was not made: libpq hands on no error code. Their
+# words for what passes by itself, and what a person must mend.
+_PASSES = re.compile(
+    r"connection refused|failed to resolve host|no route to host|network is unreachable"
+    r"|timeout expired|too many (connections|clients)|connection slots are reserved"
+    r"|starting up|shutting down|recovery mode|server closed the connection",
+    re.IGNORECASE,
+)
 _REFUSALS = (
-    (r"too many|remaining connection slots|starting up|shutting down|recovery mode", None),
-    (r"does not exist|no such database", "store_database"),
     (r"no pg_hba\.conf entry.*(no encryption|SSL off)", "store_tls"),
-    (r"authentication failed|no password|no such user|role .* not permitted", "store_password"),
+    (r"certificate|SSL|TLS|channel binding", "store_tls"),
+    (r"database .* does not exist|no such database", "store_database"),
+    (r"authentication failed|no password|no such user|role .* does not exist", "store_password"),
     (r"permission denied", "store_permission"),
-    (r"SSL|TLS|certificate|channel binding", "store_tls"),
-    (r"invalid .*value|FATAL|ERROR", "store_refused"),
+    (r"invalid|FATAL|ERROR", "store_refused"),
 )
 
 
@@ -87,22 +93,26 @@ def conninfo_of(url: str, namespace: str) -> str:
     return make_conninfo("", **{name: str(value) for name, value in parts.items()})
 
 
-def complaint_of(
-    error: Exception, address: str, database: str
-) -> StoreSetupError | StoreUnavailableError:
+def kind_of(error: BaseException) -> str:
+    """The kind of trouble, in a few words that hold no address and no secret."""
+    passing = _PASSES.search(str(error))
+    if isinstance(error, TimeoutError):
+        return "PostgreSQL: no answer in time"
+    return f"PostgreSQL: {passing[0] if passing else type(error).__name__}"
+
+
+def complaint_of(error: Exception, url: str) -> StoreSetupError | StoreUnavailableError:
     """What an error at start means: something to mend, or a server that does not answer."""
     sqlstate = getattr(error, "sqlstate", None)
-    words = str(error).splitlines()[0] if str(error) else ""
-    reason = re.sub(r"^connection (failed|is bad): (connection to .* failed: )?", "", words)
+    reason = re.sub(r"^connection (failed|is bad): (connection to .* failed: )?", "", str(error))
+    facts = {"address": address_of(url), "reason": reason.partition("\n")[0]}
     if sqlstate == psycopg.errors.InsufficientPrivilege.sqlstate:
-        return StoreSetupError("store_permission", address=address, reason=reason)
-    if sqlstate is None and isinstance(error, psycopg.Error):
+        return StoreSetupError("store_permission", **facts)
+    if sqlstate is None and isinstance(error, psycopg.Error) and not _PASSES.search(reason):
         for pattern, complaint in _REFUSALS:
             if re.search(pattern, reason):
-                if complaint is None:
-                    break
-                return StoreSetupError(complaint, address=address, database=database, reason=reason)
-    return StoreUnavailableError(f"PostgreSQL: {type(error).__name__}")
+                return StoreSetupError(complaint, database=database_of(url), **facts)
+    return StoreUnavailableError(kind_of(error))
 
 
 class Schema:

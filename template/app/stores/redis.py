@@ -284,7 +284,7 @@ def _decision(admission: Admission, reply: list[Any]) -> Decision:
             return Admitted(_rates(admission, reply[2]))
         case b"replay":
             _, status, media_type, body, complete, left = reply
-            answer = StoredAnswer(int(status), media_type.decode(), body, complete == b"1")
+            answer = StoredAnswer(status, media_type.decode(), body, bool(complete))
             return Replay(answer, float(left))
         case b"rate":
             _, number, wait, states = reply

@@ -66,6 +66,11 @@ local function finish(key, reservation, answer, body)
   redis.call('EXPIRE', key, keep)
 end
 
+local function runs(reservation)
+  local lease = redis.call('ZSCORE', LEASES, reservation)
+  return lease and tonumber(lease) > now
+end
+
 -- End a lease whose time is over; the facts of its reservation, or nil when it still runs.
 local function expire(reservation, claim_key)
   local lease = redis.call('ZSCORE', LEASES, reservation)
@@ -131,20 +136,30 @@ end
 
 -- What becomes of a request whose key was claimed before; nil when the key is free.
 local function claimed(key, fingerprint)
-  local fields = { 'fingerprint', 'reservation', 'status', 'media_type', 'body', 'complete', 'expires_at' }
-  local found = redis.call('HMGET', key, unpack(fields))
-  if not found[1] then return end
-  if not found[3] then
-    if expire(found[2], key) then return claimed(key, fingerprint) end
+  local found = redis.call('HMGET', key, 'fingerprint', 'reservation', 'status', 'media_type',
+    'body', 'complete', 'expires_at', 'keep')
+  local known, owner, status, media_type, body, complete, ends, keep = unpack(found, 1, 8)
+  if not known then return end
+  if not status then
+    local facts = redis.call('HGET', RESERVATIONS, owner)
     -- A claim without its reservation: the server has forgotten the one and not the other.
-    if redis.call('HEXISTS', RESERVATIONS, found[2]) == 0 then return end
-  elseif tonumber(found[7]) <= now then
+    if not facts then return end
+    if not runs(owner) then
+      -- Its owner is dead. Nothing was done, or nobody knows and it is not run again; only `reap`
+      -- books that charge, since only `reap` can give the warning that it may cause.
+      if not cmsgpack.unpack(facts).dispatched then
+        expire(owner, key)
+        return
+      end
+      status, media_type, complete, ends = 504, 'application/json', 0, now + keep
+    end
+  elseif tonumber(ends) <= now then
     redis.call('DEL', key)
     return
   end
-  if found[1] ~= fingerprint then return { 'key_reused' } end
-  if not found[3] then return { 'in_progress' } end
-  return { 'replay', found[3], found[4], found[5], found[6], instant(tonumber(found[7]) - now) }
+  if known ~= fingerprint then return { 'key_reused' } end
+  if not status then return { 'in_progress' } end
+  return { 'replay', tonumber(status), media_type, body, tonumber(complete), instant(ends - now) }
 end
 
 local steps = {}
@@ -195,11 +210,6 @@ function steps.admit()
   return { 'admitted', instant(now), rate_states(counters) }
 end
 
-local function runs(reservation)
-  local lease = redis.call('ZSCORE', LEASES, reservation)
-  return lease and tonumber(lease) > now
-end
-
 function steps.dispatch()
   if not runs(ask.reservation) then return 0 end
   local facts = cmsgpack.unpack(redis.call('HGET', RESERVATIONS, ask.reservation))
@@ -219,6 +229,7 @@ end
 
 -- KEYS 6 the claim's, where there is one.
 function steps.settle()
+  expire(ask.reservation, KEYS[6]) -- late, whether `due` has noticed or not
   local packed = redis.call('HGET', RESERVATIONS, ask.reservation)
   if not packed then return false end
   local facts = cmsgpack.unpack(packed)

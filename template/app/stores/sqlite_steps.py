@@ -11,6 +11,7 @@ from app.stores.base import (
     KEEP_EXPIRED_SECONDS,
     REAP_LEASES,
     REAP_ROWS,
+    UNKNOWN,
     WARN_AT_PERCENT,
     Admission,
     Admitted,
@@ -63,23 +64,30 @@ class Steps:
 
     def _check_claim(self, claim: Claim) -> Decision | None:
         row = self._db.execute(
-            "SELECT fingerprint, reservation, status, media_type, body, complete, expires_at"
-            " FROM idempotency WHERE key = ?",
+            "SELECT fingerprint, i.reservation, status, media_type, body, complete, i.expires_at,"
+            " keep_seconds, dispatched, r.expires_at FROM idempotency AS i LEFT JOIN reservations AS r"
+            " ON r.id = i.reservation AND r.state = 'active' WHERE i.key = ?",
             (claim.key,),
         ).fetchone()
         if row is None:
             return None
-        fingerprint, reservation, status, media_type, body, complete, expires_at = row
-        if status is None and self._expire(reservation):
-            return self._check_claim(claim)
-        if status is not None and expires_at <= self._now:
+        fingerprint, reservation, status, media_type, body, complete, expires_at = row[:7]
+        keep_seconds, dispatched, lease_ends = row[7:]
+        answer = None if status is None else StoredAnswer(status, media_type, body, bool(complete))
+        if answer is None and lease_ends <= self._now:
+            # Its owner is dead. Nothing was done, or nobody knows and it is not run again; only
+            # `reap` books that charge, since only `reap` can give the warning that it may cause.
+            if not dispatched:
+                self._expire(reservation)
+                return None
+            answer, expires_at = UNKNOWN, self._now + keep_seconds
+        elif answer is not None and expires_at <= self._now:
             self._db.execute("DELETE FROM idempotency WHERE key = ?", (claim.key,))
             return None
         if fingerprint != claim.fingerprint:
             return Refused("key_reused", 0.0)
-        if status is None:
+        if answer is None:
             return Refused("in_progress", IN_PROGRESS_SECONDS)
-        answer = StoredAnswer(status, media_type, body, bool(complete))
         return Replay(answer, expires_at - self._now)
 
     def _committed(self, cap: Cap) -> int:
@@ -148,6 +156,7 @@ class Steps:
         return changed.rowcount == 1
 
     def settle(self, settlement: Settlement) -> CapWarning | None:
+        self._expire(settlement.reservation)  # late, whether `reap` has noticed or not
         row = self._db.execute(
             "SELECT day, subjects, amount_nano, app_limit_nano, state, charged_nano"
             " FROM reservations WHERE id = ?",
@@ -221,15 +230,15 @@ class Steps:
         more = self._forget() or len(over) == REAP_LEASES
         return Reaped(tuple(filter(None, warnings)), more)
 
-    def _expire(self, reservation: str) -> bool:
-        """End a lease whose time is over; False when it still runs."""
+    def _expire(self, reservation: str) -> None:
+        """End a lease whose time is over; one that still runs is left as it is."""
         row = self._db.execute(
             "SELECT day, subjects, amount_nano, claim, dispatched FROM reservations"
             " WHERE id = ? AND state = 'active' AND expires_at <= ?",
             (reservation, self._now),
         ).fetchone()
         if row is None:
-            return False
+            return
         day, subjects, amount, claim, dispatched = row
         # Once a provider may have been called the outcome is unknown: the charge is kept.
         charged = amount if dispatched else 0
@@ -238,9 +247,7 @@ class Steps:
             "UPDATE reservations SET state = 'expired', charged_nano = ? WHERE id = ?",
             (charged, reservation),
         )
-        unknown = StoredAnswer(504, "application/json", None, complete=False)
-        self._finish_claim(claim, reservation, unknown if dispatched else None)
-        return True
+        self._finish_claim(claim, reservation, UNKNOWN if dispatched else None)
 
     def _forget(self) -> bool:
         """Delete what has expired, at most `REAP_ROWS` of a table; True when more may be left."""

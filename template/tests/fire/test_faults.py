@@ -19,7 +19,7 @@ pytestmark = pytest.mark.fire
 
 STORE_SECONDS = 0.5
 # What a refusal takes beside the store's timeout, on a busy machine.
-SMALL = 0.5
+SMALL = 1.0
 STORE = load_messages(load_project().language).text("alert.what.store")
 QUICK = {"time_budget_seconds": 5, "store_timeout_seconds": STORE_SECONDS}
 

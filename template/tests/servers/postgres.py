@@ -127,7 +127,7 @@ def contents(folder: Path) -> bytes:
 
 
 @contextmanager
-def own(clock: Clock | None, **configuration: Any) -> Iterator[PostgresServer]:
+def own(clock: Clock | None = None, **configuration: Any) -> Iterator[PostgresServer]:
     """A started server of its own."""
     server = PostgresServer(**configuration)
     server.environment = clock.environment if clock else {}

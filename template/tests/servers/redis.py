@@ -88,7 +88,7 @@ def contents(folder: Path) -> bytes:
 
 
 @contextmanager
-def own(clock: Clock | None, **configuration: Any) -> Iterator[RedisServer]:
+def own(clock: Clock | None = None, **configuration: Any) -> Iterator[RedisServer]:
     """A started server of its own."""
     server = RedisServer(**configuration)
     server.environment = clock.environment if clock else {}

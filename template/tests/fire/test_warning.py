@@ -1,0 +1,47 @@
+"""The 80 % warning under fire: once a day, over all processes."""
+
+import asyncio
+
+import pytest
+
+from app.foundation.messages import load_messages
+from app.foundation.project import load_project
+from tests.conftest import StartApp
+from tests.fake_provider import FakeProvider, Reply, Usage
+from tests.fire.crowd import Ask, crowd
+from tests.servers import Clock, own_server
+from tests.webhook import Webhook
+
+pytestmark = pytest.mark.fire
+
+FIRST = load_project().providers[0]
+WARNING = load_messages(load_project().language).text("alert.what.cost_warning")
+DAY_SECONDS = 86_400
+
+
+async def test_the_warning_comes_once_a_day(
+    start_app: StartApp, fake: FakeProvider, webhook: Webhook
+) -> None:
+    clock = Clock()
+    fake.always(Reply("word", usage=Usage(prompt=50, completion=500)))  # 1.05 thousandths a call
+    with own_server(clock) as server:
+        app = start_app(
+            workers=4,
+            providers=FIRST,
+            max_attempts=1,
+            daily_cost_cap_usd=0.05,
+            alert_urls=webhook.url,
+            store_url=server.url,
+            **server.app_environment,
+        )
+        for day in (1, 2):
+            heard = await crowd(app, [Ask()] * 120)
+            heard += [(await crowd(app, [Ask()]))[0] for _ in range(10)]
+            assert {answer.code for answer in heard} == {"ok", "daily_cost_cap"}
+            lines = [line for line in app.log_lines() if "spent_usd" in line and "cap_usd" in line]
+            said = [line for line in lines if "alert" not in line]
+            assert len(said) == day
+            assert 0.04 <= said[-1]["spent_usd"] <= 0.05
+            # A process that has told it once takes ten seconds to tell it again.
+            await asyncio.to_thread(webhook.wait_for, day, 15, WARNING)
+            clock.jump(DAY_SECONDS)
