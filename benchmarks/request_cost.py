@@ -70,14 +70,14 @@ class Sample:
     cpu_ms: float
 
 
-def ask(port: int, pid: int, case: Case, seconds: float) -> Sample:
+def ask(port: int, pid: int, case: Case, seconds: int) -> Sample:
     """Load one server. Ends the benchmark when a single request failed."""
     environment = os.environ | {
         "STREAM": str(int(case.stream)),
         "KEYED": str(int(case.keyed)),
         "CALLERS": str(CALLERS),
     }
-    command = ["wrk", "-t1", f"-c{case.clients}", f"-d{seconds:g}s", "-s", str(HERE / "ask.lua")]
+    command = ["wrk", "-t1", f"-c{case.clients}", f"-d{seconds}s", "-s", str(HERE / "ask.lua")]
     before = cpu_seconds(pid)
     ended = subprocess.run(
         [*command, f"http://127.0.0.1:{port}"],
@@ -123,7 +123,7 @@ def production(store: dict[str, str], provider_port: int, port: int) -> dict[str
     }
 
 
-def measure(store: str, rounds: int, seconds: float, pause: float, gap_ms: float) -> bool:
+def measure(store: str, rounds: int, seconds: int, pause: float, gap_ms: float) -> bool:
     """Print the table of one store; True when every target is reached."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -222,7 +222,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stores", default=",".join(STORES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--pause", type=float, default=0, help="seconds between two samples")
     parser.add_argument("--gap", type=float, default=0, help="milliseconds between two chunks")
     options = parser.parse_args()
