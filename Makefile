@@ -10,7 +10,7 @@ help:
 	@echo "make app                    generate an app with the defaults and start it on the demo provider"
 	@echo "make test                   lint, type-check and test; ARGS=\"-k answers\" goes to pytest"
 	@echo "make test-deploy            deploy a generated app for real: Docker, started by the test if need be"
-	@echo "make bench                  measure everything (15 minutes); STORES=sqlite KEYS=1000000 say what"
+	@echo "make bench                  measure everything (20 minutes); STORES=sqlite KEYS=1000000 say what"
 	@echo "make lint                   format-check, lint and type-check alone"
 	@echo "make lock                   take newer versions of the tools into requirements-*.txt"
 	@echo "make snapshot VERSION=x.y.z keep what is committed as a release, for the update tests"

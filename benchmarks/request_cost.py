@@ -162,11 +162,11 @@ def measure(store: str, rounds: int, seconds: int, pause: float, gap_ms: float) 
                     taken = ask(ports[kind], pid, case, seconds)
                     samples.setdefault((case, kind), []).append(taken)
                     time.sleep(pause)
-        _check_answers(ports["app"], folder / "app.log")
+        _check_guards(ports["app"], folder / "app.log")
     return report(store, samples)
 
 
-def _check_answers(port: int, log: Path) -> None:
+def _check_guards(port: int, log: Path) -> None:
     """The guards were on: the log has its lines, and the metrics count."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/metrics", headers={"Authorization": "Bearer admin-0123456789"}

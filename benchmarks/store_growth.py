@@ -120,10 +120,10 @@ class Month:
             for number in numbers:
                 await self._request(number)
 
-        if count:
-            # One alone is timed: a step, not a queue.
-            admits.append(await self._request(next(numbers)))
-            await asyncio.gather(*(client() for _ in range(CLIENTS)))
+        await asyncio.gather(*(client() for _ in range(CLIENTS)))
+        # One alone is timed: a step, not a queue.
+        admits.append(await self._request(self._count))
+        self._count += 1
 
     async def _request(self, number: int) -> float:
         """One request; the seconds that its `admit` took."""

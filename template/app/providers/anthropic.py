@@ -40,7 +40,10 @@ class Anthropic(HttpProvider):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         sdk = anthropic.AsyncAnthropic(
-            api_key=connection.api_key, base_url=connection.base_url, http_client=self._client
+            api_key=connection.api_key,
+            base_url=connection.base_url,
+            http_client=self._client,
+            open_telemetry=False,
         )
         self._url = httpx2.URL(f"{str(sdk.base_url).rstrip('/')}/v1/messages")
         self._headers = static_headers(sdk.default_headers, sdk.auth_headers)
