@@ -4,12 +4,13 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: help app test test-deploy lint lock snapshot clean
+.PHONY: help app test test-deploy bench lint lock snapshot clean
 
 help:
 	@echo "make app                    generate an app with the defaults and start it on the demo provider"
 	@echo "make test                   lint, type-check and test; ARGS=\"-k answers\" goes to pytest"
 	@echo "make test-deploy            deploy a generated app for real: Docker, started by the test if need be"
+	@echo "make bench                  measure everything (20 minutes); STORES=sqlite KEYS=1000000 say what"
 	@echo "make lint                   format-check, lint and type-check alone"
 	@echo "make lock                   take newer versions of the tools into requirements-*.txt"
 	@echo "make snapshot VERSION=x.y.z keep what is committed as a release, for the update tests"
@@ -27,6 +28,19 @@ test: lint
 
 test-deploy: $(READY)
 	pytest tests/deploy $(ARGS)
+
+STORES := sqlite,redis,postgres
+KEYS := 100000
+
+# Each says what it measures at its top; benchmarks/README.md has the numbers. One that misses a
+# target fails at the end, after the others have run.
+bench: $(READY)
+	@failed=; \
+	for command in "copy_speed.py" "import_cost.py" "request_cost.py --stores $(STORES)" \
+		"store_step.py --stores $(STORES)" "store_growth.py --stores $(STORES) --keys $(KEYS)"; do \
+		echo; echo "== $$command"; python benchmarks/$$command || failed="$$failed $${command%% *}"; \
+	done; \
+	test -z "$$failed" || { echo "missed a target:$$failed" >&2; exit 1; }
 
 lint: $(READY)
 	ruff format --check .

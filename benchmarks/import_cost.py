@@ -1,9 +1,10 @@
 """What loading the app costs, beside a bare FastAPI app with the same SDK, in one run.
 
-    python benchmarks/import_cost.py APP_FOLDER [--rounds 5]
+    python benchmarks/import_cost.py [APP_FOLDER] [--rounds 5]
 
-APP_FOLDER is a generated and installed app (`make app` makes build/app). Both are loaded in fresh
-processes of that app's own Python, alternately; the medians and their ratio are printed.
+APP_FOLDER is a generated and installed app; without one, the benchmark makes its own. Both are
+loaded in fresh processes of that app's own Python, alternately; the medians and their ratio are
+printed.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 _MEASURE = """
@@ -46,13 +48,21 @@ def measure(python: Path, folder: Path, load: str) -> tuple[float, float]:
     return float(seconds), float(mebibytes)
 
 
+def _own_app() -> Path:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from benchmarks.apps import installed
+
+    with tempfile.TemporaryDirectory() as scratch:
+        return installed("sqlite", Path(scratch))
+
+
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    folder = options.folder.resolve()
+    folder = options.folder.resolve() if options.folder else _own_app()
     python = folder / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.exists():
         sys.exit(f"{python} is missing: run `uv sync` in {folder} first")

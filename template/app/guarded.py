@@ -112,19 +112,24 @@ class RequestPath:
         record.metadata = request.metadata
         record.end_user = _end_user(request, context)
         targets = self._order(request.model)
-        execution = idempotency.execution(
-            context.idempotency_key,
-            caller=context.caller.name,
-            route=context.route,
-            payload=request.model_dump(mode="json", exclude_unset=True),
-            keep_seconds=settings.idempotency_ttl_seconds,
-        )
+        execution = self._execution(request, context)
         with record.timed("guard"):
             plan = await self._plan(request, context.deadline)
         background = await self._summaries.background(plan, context.caller.name)
         if settings.log_prompts:
             logger.info("prompt", prompt=[m.model_dump() for m in request.messages])
         return _Work(request, context, targets, background, execution, Bill(record))
+
+    def _execution(self, request: wire.ChatRequest, context: Context) -> Execution | None:
+        if context.idempotency_key is None:
+            return None
+        return idempotency.execution(
+            context.idempotency_key,
+            caller=context.caller.name,
+            route=context.route,
+            payload=request.model_dump(mode="json", exclude_unset=True),
+            keep_seconds=self._settings.idempotency_ttl_seconds,
+        )
 
     async def _plan(self, request: wire.ChatRequest, deadline: Deadline) -> Plan:
         """Count, refuse what is too long, and choose the turns that are sent."""

@@ -280,6 +280,9 @@ def error_event(body: dict[str, Any]) -> bytes:
     return b"data: " + _dump(body) + b"\n\n" + DONE
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def _dump(body: Any) -> bytes:
     # Half of a surrogate pair, which JSON can smuggle in, has no place in UTF-8.
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _encode(body).encode("utf-8", "replace")

@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from app.foundation.project import load_project
 from tests.conftest import StartApp
-from tests.fake_provider import ErrorInside, FakeProvider, Reply, Usage
+from tests.fake_provider import ErrorInside, FakeProvider, Hang, Reply, Usage
 from tests.running import RunningApp
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello there"}]
@@ -39,6 +39,23 @@ def test_a_streamed_answer(app: RunningApp, fake: FakeProvider) -> None:
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 3
     assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+
+
+def test_events_that_come_together_lose_nothing_and_keep_their_order(
+    app: RunningApp, fake: FakeProvider
+) -> None:
+    pieces = tuple(f"{number} " for number in range(900))
+    fake.next(Reply(chunks=pieces))  # in a single write
+    stream = app.client().chat.completions.create(model="auto", messages=HELLO, stream=True)
+    texts = [c.choices[0].delta.content for c in stream if c.choices[0].delta.content]
+    assert texts == list(pieces)
+
+
+def test_no_event_waits_for_the_next_one(app: RunningApp, fake: FakeProvider) -> None:
+    fake.next(Hang("chunk", after_chunks=3, reply=Reply(chunks=("One ", "two ", "three", "four"))))
+    with app.client().chat.completions.create(model="auto", messages=HELLO, stream=True) as stream:
+        texts = (c.choices[0].delta.content for c in stream if c.choices[0].delta.content)
+        assert [next(texts) for _ in range(3)] == ["One ", "two ", "three"]
 
 
 def test_the_system_prompt_and_the_output_cap_are_always_sent(

@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 # How long the end of a stream may take to leave once the time budget is over.
 LAST_WORDS_SECONDS = 1.0
+# Events that may wait for a slow client before the provider has to wait as well.
+MOST_WAITING = 64
 
 
 class EventStream(Response):
@@ -52,11 +54,35 @@ class EventStream(Response):
             await self._events.aclose()
 
     async def _send_all(self, send: Send) -> None:
+        """Events that are there at the same moment leave in one packet; none waits for another."""
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
-        async for data in self._events:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+        waiting: list[bytes] = []
+
+        async def send_waiting() -> None:
+            while waiting:
+                packet = b"".join(waiting)
+                waiting.clear()
+                await send({"type": "http.response.body", "body": packet, "more_body": True})
+
+        sending: asyncio.Future[None] | None = None
+        try:
+            async for data in self._events:
+                waiting.append(data)
+                if sending is not None and (sending.done() or len(waiting) >= MOST_WAITING):
+                    await sending
+                    sending = None
+                if sending is None:
+                    # It runs when nothing more is there, and this task waits for the provider.
+                    sending = asyncio.ensure_future(send_waiting())
+            if sending is not None:
+                await sending
+        finally:
+            if sending is not None:
+                await _cancel(sending)
+                if not sending.cancelled():
+                    sending.exception()  # seen: a connection that broke is reported as such
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

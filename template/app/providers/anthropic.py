@@ -1,6 +1,6 @@
 """Anthropic, through its Messages API."""
 
-from typing import Any, cast
+from typing import Any
 
 import anthropic
 import httpx2
@@ -14,8 +14,8 @@ from app.providers.base import (
     Provider,
     Usage,
 )
-from app.providers.formats import clean, conversation, count, encode, section
-from app.providers.wire import HttpProvider, Reader, client_options
+from app.providers.formats import clean, conversation, count, section
+from app.providers.wire import HttpProvider, Reader, static_headers
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "max_tokens": "length",
@@ -36,17 +36,19 @@ class Anthropic(HttpProvider):
     """
 
     name = "anthropic"
-    sdk_errors = (anthropic.AnthropicError,)
 
     def __init__(self, connection: Connection) -> None:
-        super().__init__(connection.model)
-        self._client = anthropic.AsyncAnthropic(
+        super().__init__(connection)
+        sdk = anthropic.AsyncAnthropic(
             api_key=connection.api_key,
             base_url=connection.base_url,
-            max_retries=0,
+            http_client=self._client,
             open_telemetry=False,
-            http_client=anthropic.DefaultAsyncHttpxClient(**client_options(connection)),
         )
+        self._url = httpx2.URL(f"{str(sdk.base_url).rstrip('/')}/v1/messages")
+        self._headers = static_headers(sdk.default_headers, sdk.auth_headers)
+        self._sampling = self._headers.copy()
+        self._sampling["anthropic-version"] = _SAMPLING_VERSION
 
     def request(self, prompt: Prompt, *, stream: bool) -> dict[str, Any]:
         """The body of a message."""
@@ -73,18 +75,10 @@ class Anthropic(HttpProvider):
             body["output_config"] = {"format": output}
         return body
 
-    async def post(self, body: dict[str, Any], *, stream: bool) -> httpx2.Response:
-        """Send it. The SDK is asked for the raw response, which it leaves unread."""
+    def call(self, body: dict[str, Any], *, stream: bool) -> tuple[httpx2.URL, httpx2.Headers]:
+        """The one address of the API, under the version that the body needs."""
         sampled = "temperature" in body or "top_p" in body
-        response = await self._client.post(
-            "/v1/messages",
-            content=encode(body),
-            cast_to=httpx2.Response,
-            options={"headers": {"anthropic-version": _SAMPLING_VERSION}} if sampled else {},
-            stream=True,
-            stream_cls=anthropic.AsyncStream[Any],
-        )
-        return cast(httpx2.Response, response)
+        return self._url, self._sampling if sampled else self._headers
 
     def answer(self, data: Any) -> Answer:
         """Read a whole message."""
@@ -96,10 +90,6 @@ class Anthropic(HttpProvider):
     def reader(self) -> Reader:
         """Read the events of a message."""
         return _EventReader()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.close()
 
 
 class _EventReader(Reader):

@@ -21,7 +21,8 @@ class Compatible(OpenAIWire):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         # The SDK takes these from OPENAI_ORG_ID and OPENAI_PROJECT_ID: not for this server.
-        self._client.organization = self._client.project = None
+        for name in ("openai-organization", "openai-project"):
+            self._headers.pop(name, None)
 
 
 def connect(connection: Connection) -> Provider:

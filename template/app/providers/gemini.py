@@ -15,31 +15,29 @@ from app.providers.base import (
     Provider,
     Usage,
 )
-from app.providers.failures import refused
-from app.providers.formats import clean, conversation, count, encode
-from app.providers.wire import HttpProvider, Reader, client_options
+from app.providers.formats import clean, conversation, count
+from app.providers.wire import HttpProvider, Reader, static_headers
 
 
 class Gemini(HttpProvider):
     """The Gemini API (not Vertex AI).
 
-    The SDK says where to call and with which headers. The calls themselves go through httpx2,
-    because the SDK's methods drop the timeouts of the phases, make further calls when an answer
-    wants to be continued, leave a stream open when it is closed, and take eight times the CPU.
+    The SDK's own methods would also drop the timeouts of the phases, make further calls when an
+    answer wants to be continued, and leave a stream open when it is closed.
     What the API has no field for: the end user's hash is not sent.
     """
 
     name = "gemini"
 
     def __init__(self, connection: Connection) -> None:
-        super().__init__(connection.model)
-        self._client = httpx2.AsyncClient(**client_options(connection))
+        super().__init__(connection)
         options = HttpOptions(base_url=connection.base_url, httpx_async_client=self._client)
         sdk = genai.Client(api_key=connection.api_key, vertexai=False, http_options=options)
         model = self.model if "/" in self.model else f"models/{self.model}"
         self._whole_call, self._stream_call = (
-            sdk._api_client._build_request("post", f"{model}:{method}", {})
+            (httpx2.URL(found.url), static_headers(found.headers))
             for method in ("generateContent", "streamGenerateContent?alt=sse")
+            for found in [sdk._api_client._build_request("post", f"{model}:{method}", {})]
         )
 
     def request(self, prompt: Prompt, *, stream: bool) -> dict[str, Any]:
@@ -68,17 +66,9 @@ class Gemini(HttpProvider):
             body["systemInstruction"] = {"parts": [{"text": system}]}
         return body
 
-    async def post(self, body: dict[str, Any], *, stream: bool) -> httpx2.Response:
-        """Send it with the SDK's address and headers."""
-        call = self._stream_call if stream else self._whole_call
-        request = self._client.build_request(
-            "POST", call.url, headers=call.headers, content=encode(body)
-        )
-        response = await self._client.send(request, stream=True)
-        if not response.is_success:
-            await response.aread()
-            raise refused(self.name, response)
-        return response
+    def call(self, body: dict[str, Any], *, stream: bool) -> tuple[httpx2.URL, httpx2.Headers]:
+        """The address of the model's method."""
+        return self._stream_call if stream else self._whole_call
 
     def answer(self, data: Any) -> Answer:
         """Read a whole response."""
@@ -91,10 +81,6 @@ class Gemini(HttpProvider):
     def reader(self) -> Reader:
         """Read the chunks of a stream, each of which is shaped like a whole response."""
         return _ChunkReader()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
 
 
 class _ChunkReader(Reader):

@@ -1,6 +1,6 @@
 """The wire of OpenAI's Chat Completions: for OpenAI, and for the servers that speak it too."""
 
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import httpx2
 import openai
@@ -14,8 +14,8 @@ from app.providers.base import (
     ResponseFormat,
     Usage,
 )
-from app.providers.formats import clean, count, encode, section
-from app.providers.wire import HttpProvider, Reader, client_options
+from app.providers.formats import clean, count, section
+from app.providers.wire import HttpProvider, Reader, static_headers
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "length": "length",
@@ -27,19 +27,17 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 class OpenAIWire(HttpProvider):
     """Any server with `POST {base_url}/chat/completions`."""
 
-    sdk_errors = (openai.OpenAIError,)
     max_tokens_field: ClassVar[str]
     end_user_field: ClassVar[str]
     needs_end_marker: ClassVar[bool]
 
     def __init__(self, connection: Connection) -> None:
-        super().__init__(connection.model)
-        self._client = openai.AsyncOpenAI(
-            api_key=connection.api_key,
-            base_url=connection.base_url,
-            max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(**client_options(connection)),
+        super().__init__(connection)
+        sdk = openai.AsyncOpenAI(
+            api_key=connection.api_key, base_url=connection.base_url, http_client=self._client
         )
+        self._url = httpx2.URL(f"{str(sdk.base_url).rstrip('/')}/chat/completions")
+        self._headers = static_headers(sdk.default_headers, sdk.auth_headers)
 
     def request(self, prompt: Prompt, *, stream: bool) -> dict[str, Any]:
         """The body of a chat completion."""
@@ -61,16 +59,9 @@ class OpenAIWire(HttpProvider):
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return body
 
-    async def post(self, body: dict[str, Any], *, stream: bool) -> httpx2.Response:
-        """Send it. The SDK is asked for the raw response, which it leaves unread."""
-        response = await self._client.post(
-            "/chat/completions",
-            content=encode(body),
-            cast_to=httpx2.Response,
-            stream=True,
-            stream_cls=openai.AsyncStream[Any],
-        )
-        return cast(httpx2.Response, response)
+    def call(self, body: dict[str, Any], *, stream: bool) -> tuple[httpx2.URL, httpx2.Headers]:
+        """The one address of the wire."""
+        return self._url, self._headers
 
     def answer(self, data: Any) -> Answer:
         """Read a whole chat completion."""
@@ -83,10 +74,6 @@ class OpenAIWire(HttpProvider):
     def reader(self) -> Reader:
         """Read the chunks of a chat completion."""
         return _ChunkReader(self.needs_end_marker)
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.close()
 
 
 class _ChunkReader(Reader):

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from app.providers.base import (
     Usage,
 )
 from app.providers.failures import error_inside, not_transported, refused
-from app.providers.formats import EventDecoder, check_size, parse
+from app.providers.formats import EventDecoder, check_size, encode, parse
 
 DRAIN_SECONDS = 0.1
 # TLS that breaks in mid-answer surfaces as a bare ssl.SSLError, an OSError (httpx2 issue 854).
@@ -43,21 +43,25 @@ class Reader(ABC):
 
 
 class HttpProvider(ABC):
-    """A provider over HTTP. A subclass writes the request, sends it, and reads what comes back."""
+    """A provider over HTTP. A subclass writes the request, and reads what comes back.
+
+    The SDK says where to call and with which headers, once, at start. The calls themselves go
+    through httpx2: what the SDKs do around each of them takes longer than the call.
+    """
 
     name: ClassVar[str]
-    sdk_errors: ClassVar[tuple[type[Exception], ...]] = ()
 
-    def __init__(self, model: str) -> None:
-        self.model = model
+    def __init__(self, connection: Connection) -> None:
+        self.model = connection.model
+        self._client = httpx2.AsyncClient(**client_options(connection))
 
     @abstractmethod
     def request(self, prompt: Prompt, *, stream: bool) -> dict[str, Any]:
         """The body of the call, in the provider's words."""
 
     @abstractmethod
-    async def post(self, body: dict[str, Any], *, stream: bool) -> httpx2.Response:
-        """Send it with the SDK's client, and return a successful response, unread."""
+    def call(self, body: dict[str, Any], *, stream: bool) -> tuple[httpx2.URL, httpx2.Headers]:
+        """Where it is sent, and with which headers; both are the SDK's."""
 
     @abstractmethod
     def answer(self, data: Any) -> Answer:
@@ -67,9 +71,9 @@ class HttpProvider(ABC):
     def reader(self) -> Reader:
         """A reader for one streamed answer."""
 
-    @abstractmethod
     async def close(self) -> None:
         """Close the connections."""
+        await self._client.aclose()
 
     async def complete(self, prompt: Prompt) -> Answer:
         """Ask for the whole answer. Raises `ProviderError`."""
@@ -100,16 +104,18 @@ class HttpProvider(ABC):
             raise failure or ProviderError("broken", self.name, usage=reader.usage)
 
     async def _send(self, prompt: Prompt, *, stream: bool) -> httpx2.Response:
+        """Send the call, and return a successful response, unread."""
+        body = self.request(prompt, stream=stream)
+        url, headers = self.call(body, stream=stream)
+        request = self._client.build_request("POST", url, headers=headers, content=encode(body))
         try:
-            return await self.post(self.request(prompt, stream=stream), stream=stream)
+            response = await self._client.send(request, stream=True)
+            if response.is_success:
+                return response
+            await response.aread()
+            failure = refused(self.name, response)
         except TRANSPORT_ERRORS as error:
             failure = not_transported(self.name, error)
-        except self.sdk_errors as error:
-            response = getattr(error, "response", None)
-            if response is None:
-                failure = not_transported(self.name, error.__cause__)
-            else:
-                failure = refused(self.name, response)
         raise failure
 
     def _piece(self, reader: Reader, data: bytes) -> Piece | None:
@@ -146,8 +152,16 @@ class HttpProvider(ABC):
         raise failure
 
 
+def static_headers(*stated: Mapping[str, Any]) -> httpx2.Headers:
+    """The SDK's headers without those that it leaves out by a marker."""
+    headers = {name: value for part in stated for name, value in part.items()}
+    return httpx2.Headers(
+        {name: value for name, value in headers.items() if isinstance(value, str)}
+    )
+
+
 def client_options(connection: Connection) -> dict[str, Any]:
-    """How every SDK's HTTP client is set up. A redirect could carry the key to another host."""
+    """How every HTTP client is set up. A redirect could carry the key to another host."""
     timeout = httpx2.Timeout(**asdict(connection.timeouts))
     limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
     return {"timeout": timeout, "limits": limits, "follow_redirects": False}

@@ -1,8 +1,6 @@
 """One deadline per request: every attempt, pause and fallback lives on what is left of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 
 class Deadline:
@@ -25,9 +23,7 @@ class Deadline:
         """A nearer deadline: an equal part of what is left, so that the others get theirs."""
         return Deadline(self.remaining / max(parts, 1))
 
-    @asynccontextmanager
-    async def limit(self, at_most: float | None = None) -> AsyncIterator[None]:
-        """Cancel the block when the time (or `at_most` seconds) is over; raises `TimeoutError`."""
+    def limit(self, at_most: float | None = None) -> asyncio.Timeout:
+        """A block that is cancelled, with `TimeoutError`, when the time (or `at_most`) is over."""
         seconds = self.remaining if at_most is None else min(self.remaining, at_most)
-        async with asyncio.timeout(seconds):
-            yield
+        return asyncio.timeout(seconds)

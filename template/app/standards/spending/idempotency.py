@@ -26,14 +26,12 @@ class Execution:
 
 
 def execution(
-    key: str | None, *, caller: str, route: str, payload: dict[str, Any], keep_seconds: int
-) -> Execution | None:
-    """The execution that a request's `Idempotency-Key` names; None without the header.
+    key: str, *, caller: str, route: str, payload: dict[str, Any], keep_seconds: int
+) -> Execution:
+    """The execution that a request's `Idempotency-Key` names.
 
     Raises `AppError` for a key that is not 1-255 visible ASCII characters.
     """
-    if key is None:
-        return None
     if not _KEY.fullmatch(key):
         raise AppError("invalid_request_error", param="Idempotency-Key", detail="idempotency_key")
     content = json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()

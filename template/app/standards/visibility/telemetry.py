@@ -40,6 +40,7 @@ class Telemetry:
             endpoint = settings.otel_exporter_otlp_endpoint
             self._provider, close = tracing.start(endpoint, name, redactor)
             self._closers.append(close)
+        self._tracer = self._provider.get_tracer("app")
 
     def fastapi(self) -> TelemetryConfig:
         """For `FastAPI(telemetry=...)`: one server span per request, without its content."""
@@ -56,7 +57,7 @@ class Telemetry:
     @contextmanager
     def span(self, name: str, **attributes: str | int | float | bool) -> Iterator[Span]:
         """A span for a call to another service; it does nothing where traces are off."""
-        with self._provider.get_tracer("app").start_as_current_span(
+        with self._tracer.start_as_current_span(
             name,
             kind=SpanKind.CLIENT,
             attributes=attributes,

@@ -1,0 +1,1 @@
+"""What the template measures: `make bench`, and README.md beside this file."""
