@@ -70,6 +70,7 @@ class RunningApp:
 
     def __init__(self, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
         self.process = process
+        self._port = port
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
 
@@ -114,13 +115,13 @@ class RunningApp:
         own = psutil.Process(self.process.pid)
         return [child for child in own.children() if _is_worker(child)] or [own]
 
-    def worker_at(self, port: int) -> psutil.Process:
-        """The worker that has a connection to a port of this machine, such as the provider's."""
+    def serving(self) -> psutil.Process:
+        """The worker that some client is connected to now. Raises where there is none."""
         for worker in self.workers():
             for connection in worker.net_connections("tcp"):
-                if connection.raddr and connection.raddr.port == port:
+                if connection.laddr.port == self._port and connection.raddr:
                     return worker
-        raise AssertionError(f"no worker is connected to port {port}")
+        raise AssertionError("no client is connected to a worker")
 
     def metric(self, name: str) -> float:
         """The value of a metric that has no labels; `name` without its prefix."""

@@ -69,6 +69,8 @@ class ModelStore:
         self.leases: dict[str, Lease] = {}
         self.keys: dict[str, Key] = {}
         self.settled: Counter[tuple[date, str]] = Counter()
+        # The app's caps of each day: there are several when the setting is changed.
+        self.limits: defaultdict[date, set[int]] = defaultdict(set)
         self.warned: set[date] = set()
         # For each subject of a rate: when the window of each of its admissions ends.
         self.counted: defaultdict[str, list[float]] = defaultdict(list)
@@ -123,6 +125,7 @@ class ModelStore:
             self._count(rate)
         length = admission.lease_seconds
         self.leases[admission.reservation] = Lease(admission, today, length, self.now + length)
+        self.limits[today].add(self.limit(admission))
         if admission.claim is not None:
             self.keys[admission.claim.key] = Key(admission.claim, admission.reservation)
         return Admitted(tuple(self._state(rate) for rate in admission.rates))
@@ -144,7 +147,7 @@ class ModelStore:
                     return None
                 answer, ends = UNKNOWN, self.now + key.claim.keep_seconds
         elif ends <= self.now:
-            del self.keys[claim.key]
+            self._forget_key(claim.key)
             return None
         if claim.fingerprint != key.claim.fingerprint:
             return Refused("key_reused", 0.0)
@@ -165,8 +168,10 @@ class ModelStore:
 
     def _state(self, rate: Rate) -> RateState:
         counting = self._counting(rate)
-        reset = counting[0] - self.now if counting else 0.0
-        return RateState(rate, max(rate.quota - len(counting), 0), reset)
+        oldest = counting[0] - self.now if counting else 0.0
+        return RateState(
+            rate, max(rate.quota - len(counting), 0), reset_seconds=self._wait(rate) or oldest
+        )
 
     def _wait(self, rate: Rate) -> float:
         """Until so many have stopped counting that one more may pass; 0 when it may now."""
@@ -241,33 +246,45 @@ class ModelStore:
         else:
             self.keys[claim.key] = Key(claim, reservation, answer, self.now + claim.keep_seconds)
 
+    @staticmethod
+    def limit(admission: Admission) -> int:
+        """The app's cap that it was admitted under."""
+        return next(cap.limit_nano for cap in admission.caps if cap.name == "app")
+
     def _warning(self, lease: Lease) -> CapWarning | None:
         """The day's warning, measured by the cap that the lease was admitted under."""
-        limit = next(cap.limit_nano for cap in lease.admission.caps if cap.name == "app")
-        settled = self.settled[lease.day, "app"]
-        if lease.day in self.warned or settled * 100 < limit * WARN_AT_PERCENT:
+        day, limit = lease.day, self.limit(lease.admission)
+        if day in self.warned or not self._is_warning(day, limit):
             return None
-        self.warned.add(lease.day)
-        return CapWarning(lease.day, settled, limit)
+        self.warned.add(day)
+        return CapWarning(day, self.settled[day, "app"], limit)
 
     # ------------------------------------------------------------------------- reap
 
-    def reap(self) -> tuple[CapWarning, ...]:
+    def reap(self) -> None:
         """All the steps of `Store.reap` at once: those until nothing more is left to do."""
-        warnings = []
         for lease in self.leases.values():
             if lease.charged is None:
                 lease.ends = min(lease.ends, self.now + lease.seconds)
-        for lease in sorted(self.leases.values(), key=self._by_end):
-            if lease.charged is None and lease.ends <= self.now:
-                self._end(lease)
-                warnings.append(self._warning(lease))
+                if lease.ends <= self.now:
+                    self._end(lease)
         self._forget()
-        return tuple(warning for warning in warnings if warning)
 
-    @staticmethod
-    def _by_end(lease: Lease) -> tuple[float, str]:
-        return lease.ends, lease.admission.reservation
+    def must_be_warned_of(self) -> set[date]:
+        """The days that `reap` gives a warning of, by whichever of the day's caps it measures."""
+        return {
+            day
+            for day in {self.today, self.today - timedelta(days=1)} - self.warned
+            if self.limits[day] and self._is_warning(day, max(self.limits[day]))
+        }
+
+    def may_be_warned_of(self, warning: CapWarning) -> bool:
+        """A warning of `reap` is true, and the first one of its day."""
+        day, limit = warning.day, warning.limit_nano
+        return day not in self.warned and limit in self.limits[day] and self._is_warning(day, limit)
+
+    def _is_warning(self, day: date, limit: int) -> bool:
+        return self.settled[day, "app"] * 100 >= limit * WARN_AT_PERCENT
 
     def _forget(self) -> None:
         now, oldest = self.now, self.today - timedelta(days=KEEP_DAYS)
@@ -278,14 +295,20 @@ class ModelStore:
             if day < oldest:
                 del self.settled[day, subject]
                 self.warned.discard(day)
-        ends = [key.ends for key in self.keys.values()]
-        ends += [end for _, end in self.memos.values()]
-        ends += [end for ends_of_rate in self.counted.values() for end in ends_of_rate]
-        self.forgotten = max([self.forgotten, *(end for end in ends if end <= now)])
-        self.keys = {name: key for name, key in self.keys.items() if key.ends > now}
-        self.memos = {name: memo for name, memo in self.memos.items() if memo[1] > now}
-        for subject, counted in self.counted.items():
-            self.counted[subject] = [end for end in counted if end > now]
+        for name, key in list(self.keys.items()):
+            if key.ends <= now:
+                self._forget_key(name)
+        for name, (_, ends) in list(self.memos.items()):
+            if ends <= now:
+                self.forgotten = max(self.forgotten, ends)
+                del self.memos[name]
+        for counted in self.counted.values():
+            self.forgotten = max([self.forgotten, *(end for end in counted if end <= now)])
+            counted[:] = [end for end in counted if end > now]
+
+    def _forget_key(self, name: str) -> None:
+        self.forgotten = max(self.forgotten, self.keys[name].ends)
+        del self.keys[name]
 
     # ----------------------------------------------------------------- what is read
 
@@ -302,7 +325,8 @@ class ModelStore:
         return value if ends > self.now else None
 
     def open_incident(self, key: str, remind_seconds: float) -> bool:
-        if self.incidents.get(key, -math.inf) > self.now:
+        # A reminder that is further away than one can be was noted before the clock was set back.
+        if self.now < self.incidents.get(key, -math.inf) <= self.now + remind_seconds:
             return False
         self.incidents[key] = self.now + remind_seconds
         return True

@@ -94,7 +94,7 @@ async def store(url: str) -> AsyncIterator[PostgresStore]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
     """A server to be frozen and killed."""
-    with own() as started:
+    with own(None) as started:
         yield started
 
 
@@ -197,7 +197,7 @@ async def test_what_weakens_the_promises_is_a_concern(url: str, store: PostgresS
 
 
 async def test_the_cap_is_exact_with_many_at_its_edge(url: str) -> None:
-    cap, dice = 10_000, random.Random(1)
+    cap, dice = 10_000, random.Random(1)  # noqa: S311 (no secret)
     stores = [store_at(url) for _ in range(2)]
     for store in stores:
         await store.open()
@@ -277,7 +277,7 @@ async def test_two_settlements_at_once_warn_once(url: str, store: PostgresStore)
 
 def _mix(url: str, seed: int) -> Counter[str]:
     """Everything that a store does, on few rows, for some seconds. In a process of its own."""
-    dice, ends = random.Random(seed), time.monotonic() + 3
+    dice, ends = random.Random(seed), time.monotonic() + 3  # noqa: S311 (no secret)
     outcomes: Counter[str] = Counter()
 
     async def client(store: PostgresStore, number: int) -> None:

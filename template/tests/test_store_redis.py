@@ -28,6 +28,7 @@ from app.stores.base import (
     StoreUnavailableError,
 )
 from tests.servers import store_url
+from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer, own
 from tests.stores import ANSWER, CLAIM, Clock, admission, make_store
 
@@ -81,7 +82,7 @@ async def test_a_user_who_may_not_name_scripts_sends_them(server: RedisServer) -
 
 
 async def test_every_key_of_a_step_lies_in_one_slot_of_a_cluster() -> None:
-    with own(cluster_enabled="yes", databases=1) as server:
+    with own(cluster_enabled="yes", cluster_port=free_port(), databases=1) as server:
         said(server, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         while "cluster_state:ok" not in said(server, "CLUSTER", "INFO"):
             await asyncio.sleep(0.05)
@@ -269,7 +270,7 @@ def _certificate(folder: Path) -> Path:
 
 
 async def test_settings_that_weaken_a_promise_are_named() -> None:
-    async def names(**configuration: str) -> list[str]:
+    async def names(**configuration: Any) -> list[str]:
         with own(**configuration) as server:
             store = await opened(server.url)
             found = [concern.name for concern in await store.concerns()]

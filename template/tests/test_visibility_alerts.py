@@ -161,7 +161,7 @@ async def test_trouble_that_comes_and_goes_does_not_flood(make: Makes, webhook: 
     assert len(webhook.titles) <= 5
 
 
-async def test_without_a_store_each_process_speaks_for_itself(
+async def test_without_a_store_a_process_alone_speaks_for_itself(
     make: Makes, webhook: Webhook
 ) -> None:
     with own_server() as server:
@@ -176,6 +176,30 @@ async def test_without_a_store_each_process_speaks_for_itself(
         server.thaw()
         alerts.recovered("store")
         assert "Recovered" in (await webhook.has(2))[1]["title"]
+
+
+async def test_without_a_store_the_workers_of_one_host_speak_once(
+    make: Makes, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))  # as `serve` sets it
+    with own_server() as server:
+        stores = [make_store(server.url, None, timeout=0.3) for _ in range(3)]
+        make.open += stores
+        server.freeze()
+        workers = [make.alerts(webhook.url, store=store) for store in stores]
+        for worker in workers:
+            worker.report("store")
+        await asyncio.sleep(0.6)
+        await webhook.has(1)
+        server.thaw()
+        workers[0].report("store")
+        await asyncio.sleep(0.3)
+        await webhook.has(1)
+        for worker in workers:
+            worker.recovered("store")
+        assert "Recovered" in (await webhook.has(2))[1]["title"]
+        workers[1].report("store")
+        assert "Recovered" not in (await webhook.has(3))[2]["title"]
 
 
 async def test_a_failing_webhook_is_tried_three_times_and_logged_once(

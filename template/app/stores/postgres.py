@@ -63,6 +63,8 @@ TRIES = 5
 
 MISTAKEN = "SK001"
 LOST_RACE = "SK002"
+# A primary that was made a replica: the new one is found with the next connection.
+READ_ONLY = "25006"
 # The schema or its functions are gone, as after a restored backup: they are made anew.
 GONE = frozenset({"3F000", "42P01", "42883"})
 
@@ -102,7 +104,6 @@ class PostgresStore:
                 return await concerns_of(connection)
 
     async def close(self) -> None:
-        self._closed = True
         if self._pool is not None:
             await self._pool.close()
 
@@ -177,30 +178,33 @@ class PostgresStore:
 
     async def settle(self, settlement: Settlement) -> CapWarning | None:
         answer = settlement.answer
-        _, due, day, settled, limit = await self._one_step(
-            "settle",
-            settlement.reservation,
-            settlement.cost_nano,
-            answer.status if answer else None,
-            answer.media_type if answer else None,
-            answer.body if answer else None,
-            answer.complete if answer else None,
+        return _warning(
+            await self._one_step(
+                "settle",
+                settlement.reservation,
+                settlement.cost_nano,
+                answer.status if answer else None,
+                answer.media_type if answer else None,
+                answer.body if answer else None,
+                answer.complete if answer else None,
+            )
         )
-        return CapWarning(day, settled, limit) if due else None
 
     async def renew(self, reservation: str, lease_seconds: float) -> bool:
         return bool((await self._one_step("renew", reservation, lease_seconds))[1])
 
     async def reap(self) -> Reaped:
+        warnings = []
         async with self._in_time() as started:
             _, overdue = await self._step(started, "overdue")
             for reservation in overdue:
-                await self._step(started, "expire", reservation)
+                warnings.append(_warning(await self._step(started, "expire", reservation)))
             _, more, *found = await self._step(started, "forget", by_day=True)
-        warnings = tuple(
-            CapWarning(*due) for due in zip(*(part or () for part in found), strict=True)
+        missed = zip(*(part or () for part in found), strict=True)
+        return Reaped(
+            (*filter(None, warnings), *(CapWarning(*due) for due in missed)),
+            more or len(overdue) == REAP_LEASES,
         )
-        return Reaped(warnings, more or len(overdue) == REAP_LEASES)
 
     async def spending(self, subject: str = "app") -> Spending:
         async with self._in_time() as started:
@@ -256,6 +260,8 @@ class PostgresStore:
                     cursor = await connection.execute(self._schema.step(name, len(values)), values)
                     row = await cursor.fetchone() or ()
                 except psycopg.Error as error:
+                    if error.sqlstate == READ_ONLY:
+                        await connection.close()
                     if not (tries and self._worth_another_try(error)):
                         raise
                 else:
@@ -293,3 +299,8 @@ class PostgresStore:
     def _now(self, at: float) -> float:
         """The clock of quotas and days, where the server's is `at`."""
         return self._connection.clock() if self._connection.clock else at
+
+
+def _warning(row: tuple[Any, ...]) -> CapWarning | None:
+    _, due, day, settled, limit = row
+    return CapWarning(day, settled, limit) if due else None

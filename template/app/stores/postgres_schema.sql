@@ -6,7 +6,8 @@ CREATE TABLE @app@.schema_version (version integer NOT NULL);
 -- Money by day and subject ("app", "caller:<name>"). A caller has one row, slot 0. The app's is
 -- spread over slots, so that requests do not queue for one row: each slot may spend up to its
 -- `share_nano`, and the shares add up to `limit_nano`, the cap. They are -1 while more than the cap
--- is spent: then no request passes without looking at all of them.
+-- is spent: then no request passes without looking at all of them. `measured_by` is the cap that the
+-- slot's last charge was measured by, for the day's warning.
 CREATE TABLE @app@.spend (
     day date NOT NULL,
     subject text NOT NULL,
@@ -15,6 +16,7 @@ CREATE TABLE @app@.spend (
     reserved_nano bigint NOT NULL DEFAULT 0,
     limit_nano bigint NOT NULL DEFAULT 0,
     share_nano bigint NOT NULL DEFAULT -1,
+    measured_by bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (day, subject, slot)
 ) WITH (fillfactor = 50);
 

@@ -23,6 +23,7 @@ VERSION = 1
 OLDEST_SERVER = 14
 SLOTS = 16  # of the app's money: see postgres_schema.sql
 
+
 # A dead peer is noticed while nobody uses its connection (seconds).
 _DEFAULTS = {"keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 3}
 

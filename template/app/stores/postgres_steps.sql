@@ -69,7 +69,8 @@ CREATE FUNCTION @app@.admit@release@(
     p_limit int8, p_callers text[], p_caller_limits int8[], -- the caps, callers by subject
     p_claim text, p_fingerprint text, p_keep_seconds int4,
     -- admitted, replay, rate, app_cap, caller_cap, in_progress, key_reused; over: the key's owner
-    -- died, and its `reservation` must be ended first; again: call once more, with p_exact.
+    -- died with nothing done, and its `reservation` must be ended first; again: call once more, with
+    -- p_exact.
     OUT at float8, OUT verdict text,
     OUT used int8[], OUT resets float8[], -- of each rate; resets are in seconds from now
     OUT status int4, OUT media_type text, OUT body bytea, OUT complete boolean, OUT expires_in float8,
@@ -114,15 +115,22 @@ BEGIN
         END IF;
 
         IF p_claim IS NOT NULL THEN
-            SELECT i.*, r.expires_at AS lease_ends INTO held
+            SELECT i.*, r.expires_at AS lease_ends, r.dispatched INTO held
             FROM @app@.idempotency i
             LEFT JOIN @app@.reservations r ON r.id = i.reservation AND NOT r.expired
             WHERE i.key = p_claim;
             IF held.status IS NULL AND held.lease_ends <= now THEN
-                verdict := 'over';
-                reservation := held.reservation;
-                RETURN;
-            ELSIF held.key IS NOT NULL AND (held.status IS NULL OR held.expires_at > now) THEN
+                -- Its owner is dead. Nobody knows the outcome once a provider may have been called.
+                IF NOT held.dispatched THEN
+                    verdict := 'over';
+                    reservation := held.reservation;
+                    RETURN;
+                END IF;
+                held.status := 504;
+                held.media_type := 'application/json';
+                held.expires_at := now + held.keep_seconds;
+            END IF;
+            IF held.key IS NOT NULL AND (held.status IS NULL OR held.expires_at > now) THEN
                 verdict := CASE
                     WHEN held.fingerprint <> p_fingerprint THEN 'key_reused'
                     WHEN held.status IS NULL THEN 'in_progress'
@@ -323,7 +331,8 @@ BEGIN
         PERFORM @app@.lock_slots@release@(r.day);
     END IF;
     UPDATE @app@.spend s
-    SET reserved_nano = s.reserved_nano - p_released, settled_nano = s.settled_nano + p_charged
+    SET reserved_nano = s.reserved_nano - p_released, settled_nano = s.settled_nano + p_charged,
+        measured_by = CASE WHEN p_charged > 0 THEN r.limit_nano ELSE s.measured_by END
     WHERE s.day = r.day AND s.subject = 'app' AND s.slot = r.slot;
     IF p_charged > p_released THEN
         -- More than was reserved: it may lie beyond the slot's share.
@@ -393,7 +402,8 @@ END $$ LANGUAGE plpgsql;
 -- End a lease whose time is over. Once a provider may have been called the outcome is unknown: the
 -- charge is kept, and so is the key, with the answer that nobody knows.
 CREATE FUNCTION @app@.expire@release@(
-    p_deadline float8, p_now float8, p_id text, OUT at float8
+    p_deadline float8, p_now float8, p_id text,
+    OUT at float8, OUT due boolean, OUT day date, OUT settled int8, OUT limit_nano int8
 ) AS $$
 DECLARE
     r @app@.reservations;
@@ -408,6 +418,12 @@ BEGIN
     PERFORM @app@.charge@release@(r, r.amount_nano, r.charged_nano);
     UPDATE @app@.reservations s SET expired = true, charged_nano = r.charged_nano
     WHERE s.id = p_id;
+    IF r.dispatched THEN
+        day := r.day;
+        limit_nano := r.limit_nano;
+        SELECT w.due, w.settled INTO due, settled
+        FROM @app@.warn@release@(r.day, r.limit_nano) w;
+    END IF;
     IF r.claim IS NOT NULL THEN
         PERFORM @app@.answer@release@(
             r, coalesce(p_now, at),
@@ -437,7 +453,7 @@ BEGIN
     ));
     reservations := ARRAY(
         SELECT r.id FROM @app@.reservations r WHERE NOT r.expired AND r.expires_at <= now
-        ORDER BY r.expires_at LIMIT @reap_leases@
+        ORDER BY r.expires_at, r.id COLLATE "C" LIMIT @reap_leases@
     );
 END $$ LANGUAGE plpgsql;
 
@@ -490,8 +506,8 @@ BEGIN
     more := more OR deleted >= @reap_rows@;
     DELETE FROM @app@.warnings w WHERE w.day < p_day - @keep_days@;
     FOR spent IN
-        SELECT s.day, max(s.limit_nano) AS limit_nano FROM @app@.spend s
-        WHERE s.day >= p_day - 1 AND s.subject = 'app' GROUP BY s.day
+        SELECT s.day, max(s.measured_by) AS limit_nano FROM @app@.spend s
+        WHERE s.day >= p_day - 1 AND s.subject = 'app' AND s.measured_by > 0 GROUP BY s.day
     LOOP
         SELECT * INTO warning FROM @app@.warn@release@(spent.day, spent.limit_nano);
         IF warning.due THEN

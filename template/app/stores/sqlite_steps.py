@@ -65,8 +65,9 @@ class Steps:
     def _check_claim(self, claim: Claim) -> Decision | None:
         row = self._db.execute(
             "SELECT fingerprint, i.reservation, status, media_type, body, complete, i.expires_at,"
-            " keep_seconds, dispatched, r.expires_at FROM idempotency AS i LEFT JOIN reservations AS r"
-            " ON r.id = i.reservation AND r.state = 'active' WHERE i.key = ?",
+            " keep_seconds, dispatched, r.expires_at FROM idempotency AS i"
+            " LEFT JOIN reservations AS r ON r.id = i.reservation AND r.state = 'active'"
+            " WHERE i.key = ?",
             (claim.key,),
         ).fetchone()
         if row is None:

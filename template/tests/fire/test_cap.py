@@ -6,7 +6,6 @@ import random
 from collections import Counter
 
 import httpx2
-import psutil
 import pytest
 
 from app.foundation.project import load_project
@@ -24,21 +23,24 @@ from tests.fake_provider import (
     Truncate,
     Usage,
 )
-from tests.fire.crowd import Ask, billed, crowd, until
+from tests.fire.crowd import Ask, Heard, billed, crowd, until
 from tests.running import RunningApp
 
 pytestmark = pytest.mark.fire
 
 FIRST = load_project().providers[0]
 REQUESTS = 1200
+MAX_ATTEMPTS = 2
+KILLS = 8
 CAP_USD = 0.2
 EXPECTED = {
     *("ok", "left", "cut", "broken", "daily_cost_cap", "providers_unavailable"),
     *("time_budget_exceeded", "invalid_request_error", "store_unavailable"),
 }
 # The lease is the time budget, four store timeouts and five seconds; the reaper comes every five.
+# And workers take a while to start.
 QUICK = {"time_budget_seconds": 2, "store_timeout_seconds": 1, "read_timeout_seconds": 1}
-LEASE_AND_REAP_SECONDS = 2 + 4 * 1 + 5 + 5
+LEASES_OVER_SECONDS = 2 + 4 * 1 + 5 + 5 + 10
 
 
 def a_behaviour(chance: random.Random) -> Behaviour:
@@ -78,15 +80,13 @@ def an_ask(chance: random.Random, number: int) -> Ask:
     )
 
 
-async def kill_workers(app: RunningApp, chance: random.Random, killed: list[int]) -> None:
-    """SIGKILL a random worker every few seconds, for ever."""
-    while True:
-        await asyncio.sleep(chance.uniform(1, 3))
-        victim = chance.choice(app.workers())
-        if victim.pid != app.process.pid:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                victim.kill()
-                killed.append(victim.pid)
+async def a_killing(app: RunningApp, chance: random.Random, asked: list[Ask]) -> list[Heard]:
+    """Let them ask, and kill a random worker in the middle of it."""
+    asking = asyncio.create_task(crowd(app, asked))
+    await asyncio.sleep(chance.uniform(0.1, 0.5))
+    assert not asking.done()
+    chance.choice(app.workers()).kill()
+    return await asking
 
 
 async def watch_money(app: RunningApp, seen: list[tuple[float, float]]) -> None:
@@ -109,35 +109,36 @@ def _money(app: RunningApp) -> tuple[float, float]:
 async def test_the_bill_stays_below_the_cap(
     start_app: StartApp, fake: FakeProvider, chance: random.Random
 ) -> None:
-    fake.next(*(a_behaviour(chance) for _ in range(2 * REQUESTS)))
-    app = start_app(workers=4, daily_cost_cap_usd=CAP_USD, max_attempts=2, providers=FIRST, **QUICK)
-    killed: list[int] = []
+    fake.next(*(a_behaviour(chance) for _ in range(MAX_ATTEMPTS * REQUESTS)))
+    app = start_app(
+        workers=4, daily_cost_cap_usd=CAP_USD, max_attempts=MAX_ATTEMPTS, providers=FIRST, **QUICK
+    )
     seen: list[tuple[float, float]] = []
-    disturbers = [
-        asyncio.create_task(kill_workers(app, chance, killed)),
-        asyncio.create_task(watch_money(app, seen)),
-    ]
-    heard = await crowd(app, (an_ask(chance, number) for number in range(REQUESTS)))
-    for disturber in disturbers:
-        disturber.cancel()
+    watching = asyncio.create_task(watch_money(app, seen))
+    heard: list[Heard] = []
+    for number in range(0, REQUESTS, REQUESTS // KILLS):
+        asked = [an_ask(chance, number + n) for n in range(REQUESTS // KILLS)]
+        heard += await a_killing(app, chance, asked)
+    assert not watching.done()
+    watching.cancel()
     await asyncio.to_thread(fake.ledger.idle, 10)
     told = Counter(answer.code for answer in heard)
-    print(
-        f"{told}\n{len(fake.ledger.calls)} calls, {len(killed)} workers killed, {len(seen)} looks"
-    )
+    print(f"{told}\n{len(fake.ledger.calls)} calls, {len(seen)} looks")
     print(f"billed {billed(fake) / 1e9:.6f} USD; {max(map(sum, seen)):.6f} USD held at most")
     assert billed(fake) <= CAP_USD * 1e9
     assert all(settled + reserved <= CAP_USD + 1e-9 for settled, reserved in seen)
     assert not told.keys() - EXPECTED
+    calls = Counter(call.messages[-1][1].split()[0] for call in fake.ledger.calls)
+    assert max(calls.values()) <= MAX_ATTEMPTS
     # Otherwise it was no fire.
-    assert len(killed) >= 4
     assert min(told["ok"], told["daily_cost_cap"]) >= 100
+    assert told["cut"] >= KILLS
     assert billed(fake) >= CAP_USD * 1e9 / 10
 
     async def is_quiet() -> bool:
         return (await asyncio.to_thread(_money, app))[1] == 0
 
-    await until(is_quiet, LEASE_AND_REAP_SECONDS, "every reservation to end", pause=0.5)
+    await until(is_quiet, LEASES_OVER_SECONDS, "every reservation to end", pause=0.5)
     settled, _ = _money(app)
     print(f"settled {settled:.6f} USD")
     assert billed(fake) <= settled * 1e9 + 1 <= CAP_USD * 1e9 + 1

@@ -2,24 +2,26 @@
 
 import asyncio
 import time
+from urllib.parse import urlsplit
 
 import pytest
 
 from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from tests.conftest import StartApp
-from tests.fake_provider import FakeProvider, Reply
-from tests.fire.crowd import Ask, billed, crowd, until
+from tests.fake_provider import FakeProvider, Hang, Reply
+from tests.fire.crowd import Ask, Heard, billed, crowd, until
 from tests.fire.faults import FAULTS, NUISANCES
-from tests.running import RunningApp
+from tests.running import ADMIN_TOKEN, CALLERS, PROVIDER_KEY, RunningApp
 from tests.servers import own_server
 from tests.webhook import Webhook
 
 pytestmark = pytest.mark.fire
 
-STORE_SECONDS = 0.5
-# What a refusal takes beside the store's timeout, on a busy machine.
-SMALL = 1.0
+PROMPT = "a prompt that nobody may read"
+STORE_SECONDS = 1.0
+# What a refusal takes beside the store's timeout: this, and what one takes that asks no store.
+SMALL = 0.5
 STORE = load_messages(load_project().language).text("alert.what.store")
 QUICK = {"time_budget_seconds": 5, "store_timeout_seconds": STORE_SECONDS}
 
@@ -35,11 +37,10 @@ async def test_a_fault_is_refused_alerted_once_and_survived(
         before = len(fake.ledger.calls)
         with fault.happens(server, app):
             for many in (1, 1, 30):
-                began = time.monotonic()
-                heard = await crowd(app, [Ask()] * many)
-                took = time.monotonic() - began
+                heard, took = await timed(app, [Ask(PROMPT)] * many)
                 assert {answer.code for answer in heard} == {"store_unavailable"}
-                assert took <= STORE_SECONDS + SMALL, f"{many} at once took {took:.2f} s"
+                _, without_store = await timed(app, [Ask(max_tokens=-1)] * many)
+                assert took <= STORE_SECONDS + SMALL + without_store
             assert all(int(answer.headers["retry-after"]) >= 1 for answer in heard)
             assert await status(app, "/healthz") == 200
             assert await status(app, "/readyz") == 503
@@ -49,6 +50,25 @@ async def test_a_fault_is_refused_alerted_once_and_survived(
         await asyncio.to_thread(webhook.wait_for, 2, 8, STORE, 1.0)
         assert await status(app, "/readyz") == 200
         assert "internal_error" not in app.log()
+        for secret in secrets(fault.url(server)):
+            assert secret not in app.log() + str(webhook.received)
+
+
+async def test_four_processes_tell_of_it_once(
+    start_app: StartApp, fake: FakeProvider, webhook: Webhook
+) -> None:
+    with own_server() as server:
+        app = start_app(workers=4, store_url=server.url, alert_urls=webhook.url, **QUICK)
+        await crowd(app, [Ask()] * 40)
+        server.freeze()
+        await crowd(app, [Ask()] * 60)
+        await asyncio.to_thread(webhook.wait_for, 1, 8, STORE, 2.0)
+        server.thaw()
+        await until(lambda: answers(app), 5, "an answer after the fault")
+        for _ in range(4):
+            await crowd(app, [Ask()] * 20)
+            await asyncio.sleep(1)
+        await asyncio.to_thread(webhook.wait_for, 2, 8, STORE, 1.0)
 
 
 @pytest.mark.parametrize("name", NUISANCES)
@@ -57,7 +77,7 @@ async def test_a_nuisance_is_not_noticed(
 ) -> None:
     nuisance = NUISANCES[name]
     with own_server(**nuisance.configuration) as server:
-        app = start_app(workers=2, store_url=server.url)
+        app = start_app(workers=2, store_url=server.url, store_timeout_seconds=5)
         with nuisance.happens(server, app):
             heard = await crowd(app, [Ask()] * 200)
     assert {answer.code for answer in heard} == {"ok"}
@@ -99,10 +119,40 @@ async def test_workers_start_while_the_store_is_down(
             assert heard in {"cut", "left", "store_unavailable"}
             return heard == "store_unavailable"
 
-        await until(is_refused, 20, "a new worker that refuses")
+        await until(is_refused, 60, "a new worker that refuses")
         assert not old & {worker.pid for worker in app.workers()}
         server.thaw()
         await until(lambda: answers(app), 5, "an answer after the fault")
+
+
+async def test_a_request_ends_in_time_whatever_its_store_does(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    with own_server() as server:
+        app = start_app(store_url=server.url, **{**QUICK, "time_budget_seconds": 2})
+        fake.always(Hang("connect"))
+        began = time.monotonic()
+        asking = asyncio.create_task(crowd(app, [Ask()]))
+        await asyncio.to_thread(fake.ledger.wait_for, 1)
+        await asyncio.to_thread(server.freeze)
+        (answer,) = await asking
+        assert answer.code == "time_budget_exceeded"
+        assert time.monotonic() - began <= 2 + STORE_SECONDS + SMALL
+        server.thaw()
+
+
+async def timed(app: RunningApp, asked: list[Ask]) -> tuple[list[Heard], float]:
+    """What was heard when all asked at once, and how long that took, in seconds."""
+    began = time.monotonic()
+    heard = await crowd(app, asked)
+    return heard, time.monotonic() - began
+
+
+def secrets(url: str) -> list[str]:
+    """What no log line and no alert may hold."""
+    password = urlsplit(url).password
+    known = [PROVIDER_KEY, ADMIN_TOKEN, *CALLERS.values(), PROMPT]
+    return [*known, password] if password else known
 
 
 async def answers(app: RunningApp) -> bool:

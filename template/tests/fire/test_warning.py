@@ -30,6 +30,7 @@ async def test_the_warning_comes_once_a_day(
             providers=FIRST,
             max_attempts=1,
             daily_cost_cap_usd=0.05,
+            store_timeout_seconds=5,
             alert_urls=webhook.url,
             store_url=server.url,
             **server.app_environment,

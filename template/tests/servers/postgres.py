@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from tests.servers.clock import Clock
-from tests.servers.process import ServerProcess, data_root
+from tests.servers.process import ServerProcess, data_root, started
 
 PASSWORD = "postgres-0123456789"
 PROGRAMS = ("initdb", "postgres", "psql")
@@ -126,16 +126,9 @@ def contents(folder: Path) -> bytes:
     return repr(list(zip(tables, rows, strict=True))).encode()
 
 
-@contextmanager
-def own(clock: Clock | None = None, **configuration: Any) -> Iterator[PostgresServer]:
+def own(clock: Clock | None = None, **configuration: Any) -> AbstractContextManager[PostgresServer]:
     """A started server of its own."""
-    server = PostgresServer(**configuration)
-    server.environment = clock.environment if clock else {}
-    server.start()
-    try:
-        yield server
-    finally:
-        server.end()
+    return started(PostgresServer(**configuration), clock)
 
 
 @cache

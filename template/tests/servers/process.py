@@ -7,16 +7,20 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
+from tests.servers.clock import Clock
 from tests.servers.ports import free_port
 from tests.servers.proxy import Proxy
+
+Process = TypeVar("Process", bound="ServerProcess")
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
@@ -101,6 +105,7 @@ class ServerProcess(ABC):
     def kill(self) -> None:
         """SIGKILL, to all of it: it has no time to say goodbye."""
         if self._process is not None:
+            self._signal(SIGSTOP)  # so that it starts no child meanwhile
             self._signal(SIGKILL)
             self._gone(STOP_SECONDS)
 
@@ -127,20 +132,30 @@ class ServerProcess(ABC):
         return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
     def _signal(self, number: Signals) -> None:
-        # Its children may lead sessions of their own, as PostgreSQL's do.
         parent = psutil.Process(self.pid)
-        for process in (parent, *parent.children(recursive=True)):
-            if process.is_running():
-                try:
-                    process.send_signal(number)
-                except psutil.NoSuchProcess:
-                    continue
+        if number == SIGSTOP:
+            parent.suspend()  # first, so that its children are all there are
+        # They may lead sessions of their own, as PostgreSQL's do.
+        for process in (*parent.children(recursive=True), parent):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def _gone(self, seconds: float) -> None:
         assert self._process is not None
         self._process.wait(seconds)
         _tell_guardian(f"forget {self._process.pid}")
         self._process = None
+
+
+@contextmanager
+def started(server: Process, clock: Clock | None) -> Iterator[Process]:
+    """The server, started with this clock; it is gone afterwards."""
+    server.environment = clock.environment if clock else {}
+    server.start()
+    try:
+        yield server
+    finally:
+        server.end()
 
 
 @cache

@@ -41,7 +41,7 @@ class Proxy:
 
     def close(self) -> None:
         """Close the port and every connection."""
-        self.set("refuse")
+        self._run(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -62,6 +62,13 @@ class Proxy:
                 self._accept, "127.0.0.1", self.port, ssl=self._tls
             )
             self.port = int(self._server.sockets[0].getsockname()[1])
+
+    async def _close(self) -> None:
+        await self._set("refuse", 0.0)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

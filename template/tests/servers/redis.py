@@ -3,8 +3,7 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +13,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from tests.servers.clock import Clock
-from tests.servers.process import ServerProcess
+from tests.servers.process import ServerProcess, started
 
 OLDEST = 7  # what the app asks for
 DATABASES = 4096  # one for each folder of a test process
@@ -57,7 +56,8 @@ class RedisServer(ServerProcess):
 
     def is_ready(self) -> bool:
         try:
-            return bool(self.client().ping())
+            with self.client() as client:
+                return bool(client.ping())
         except AuthenticationError:
             return True
         except RedisError:
@@ -87,16 +87,9 @@ def contents(folder: Path) -> bytes:
     return repr(found).encode()
 
 
-@contextmanager
-def own(clock: Clock | None = None, **configuration: Any) -> Iterator[RedisServer]:
+def own(clock: Clock | None = None, **configuration: Any) -> AbstractContextManager[RedisServer]:
     """A started server of its own."""
-    server = RedisServer(**configuration)
-    server.environment = clock.environment if clock else {}
-    server.start()
-    try:
-        yield server
-    finally:
-        server.end()
+    return started(RedisServer(**configuration), clock)
 
 
 @cache

@@ -24,7 +24,9 @@ class SqliteFile:
 
     def freeze(self) -> None:
         """Lock the file as a writer that never ends would."""
-        self._lock = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        self._lock = sqlite3.connect(
+            self.path, timeout=30, isolation_level=None, check_same_thread=False
+        )
         self._lock.execute("BEGIN IMMEDIATE")
 
     def thaw(self) -> None:
@@ -45,7 +47,7 @@ def contents(folder: Path) -> bytes:
 
 
 @contextmanager
-def own(clock: Clock | None) -> Iterator[SqliteFile]:
+def own(clock: Clock | None = None) -> Iterator[SqliteFile]:
     """A file in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="sqlite-", ignore_cleanup_errors=True) as folder:
         server = SqliteFile(Path(folder) / "app.db", clock)

@@ -1,7 +1,7 @@
 """Alerts: one notification per incident over all processes, hourly reminders, one recovery.
 
 An incident is a kind of trouble, from its first report until it has stayed away for a while. The
-store decides which process speaks; while the store is down each process decides for itself.
+store decides which process speaks; while it is down the workers of each host agree on one.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from app.foundation.project import Project
 from app.foundation.settings import Settings
 from app.standards.visibility.delivery import load_targets
 from app.standards.visibility.redaction import Redactor
+from app.standards.visibility.told import Told
 
 Kind = Literal[
     "providers", "store", "internal_error", "cost_warning", "daily_cost_cap", "provider_key"
@@ -54,7 +55,6 @@ class _Incident:
     # True at first: an earlier process may have left it open, and the first success closes it.
     maybe_open: bool = True
     known_reported: bool = False
-    reported_without_store: float | None = None
     last_recovery: float | None = None
     gathering: bool = False
     closing: bool = False
@@ -62,7 +62,6 @@ class _Incident:
     def forget(self) -> None:
         self.count, self.since, self.request_ids, self.facts = 0, None, [], {}
         self.maybe_open = self.known_reported = False
-        self.reported_without_store = None
 
 
 class Alerts:
@@ -90,6 +89,7 @@ class Alerts:
         self._gather_seconds = gather_seconds
         self._quiet_seconds = quiet_seconds
         self._targets = load_targets(settings)
+        self._told = Told.by_this_app()
         self._incidents: dict[Kind, _Incident] = {
             kind: _Incident(kind, quiet_seconds) for kind in get_args(Kind)
         }
@@ -164,15 +164,12 @@ class Alerts:
             incident.gathering = False
 
     async def _is_ours_to_report(self, incident: _Incident) -> bool:
-        before, now = incident.reported_without_store, time.monotonic()
-        due = before is None or now - before >= REMIND_SECONDS
         try:
             new = await self._store.open_incident(incident.kind, REMIND_SECONDS)
         except Exception:  # a store that cannot answer must not hide what went wrong
-            incident.reported_without_store = now if due else before
-            return due
-        incident.reported_without_store = None
-        return new and due
+            return self._told.tell(incident.kind, REMIND_SECONDS)
+        # What was told without the store, the store knows from now on: it is not told again.
+        return not self._told.forget(incident.kind) and new
 
     async def _close_when_quiet(self, incident: _Incident) -> None:
         try:
@@ -181,12 +178,11 @@ class Alerts:
                 await self._pause(incident.last_report + incident.quiet - time.monotonic())
             if self._stopping.is_set() or incident.count != reports:
                 return
-            alone = incident.reported_without_store is not None
             try:
                 was_open = await self._store.close_incident(incident.kind)
             except Exception:
                 return  # the next success tries again
-            if was_open or alone:
+            if self._told.forget(incident.kind) or was_open:
                 self._notify(incident, recovery=True)
                 now, before = time.monotonic(), incident.last_recovery
                 again = before is not None and now - before < REMIND_SECONDS
