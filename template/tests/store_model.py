@@ -72,7 +72,7 @@ class ModelStore:
         # The app's caps of each day: there are several when the setting is changed.
         self.limits: defaultdict[date, set[int]] = defaultdict(set)
         self.warned: set[date] = set()
-        # For each subject of a rate: when the window of each of its admissions ends.
+        # For each subject of a rate: until when each of its admissions counts.
         self.counted: defaultdict[str, list[float]] = defaultdict(list)
         self.memos: dict[str, tuple[bytes, float]] = {}
         self.incidents: dict[str, float] = {}
@@ -158,13 +158,11 @@ class ModelStore:
     # ------------------------------------------------------------------------ rates
 
     def _counting(self, rate: Rate) -> list[float]:
-        """When each of the admissions that count now stops: with the last one of its second."""
-        ends = self.counted[rate.subject]
-        ends = [max(x for x in ends if math.floor(x) == math.floor(end)) for end in ends]
+        """When each of the admissions that count now stops to do so."""
         # What ends later than two windows from now was counted before the clock was set back. It
         # is forgotten, or a clock that was wrong for a moment would lock a caller out for good.
         horizon = self.now + 2 * rate.window_seconds
-        return sorted(end for end in ends if self.now < end <= horizon)
+        return sorted(end for end in self.counted[rate.subject] if self.now < end <= horizon)
 
     def _state(self, rate: Rate) -> RateState:
         counting = self._counting(rate)
@@ -180,8 +178,10 @@ class ModelStore:
         return counting[too_many] - self.now if too_many >= 0 else 0.0
 
     def _count(self, rate: Rate) -> None:
-        self.counted[rate.subject] = self._counting(rate)
-        self.counted[rate.subject].append(self.now + rate.window_seconds)
+        ends = [*self._counting(rate), self.now + rate.window_seconds]
+        # Those of one second end together, with the last of them.
+        last = {math.floor(end): end for end in sorted(ends)}
+        self.counted[rate.subject] = [last[math.floor(end)] for end in ends]
 
     # ----------------------------------------------------------------------- leases
 

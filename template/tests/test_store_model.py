@@ -6,13 +6,19 @@ takes that many new ways instead of the usual ones. A failure is printed as a sh
 """
 
 import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from app.stores.base import Admitted, Refused, Replay, Settlement, Store
+from tests.servers import store_url
 from tests.store_machine import StoreMachine
 from tests.store_twins import STORE
+from tests.stores import ANSWER, CLAIM, Clock, admission, make_store
 
 # Every store has about the same seconds to spend: the slower its steps, the fewer they are.
 EXAMPLES = {"sqlite": 150, "redis": 80, "postgres": 30}[STORE]
@@ -33,3 +39,85 @@ def test_the_store_answers_as_the_model_does(tmp_path: Path) -> None:
         folder = tmp_path
 
     run_state_machine_as_test(Machine, settings=SETTINGS)
+
+
+# What the machine has found, each in its shortest form.
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
+    opened = make_store(store_url(tmp_path), clock)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+async def test_a_late_settlement_is_late_before_it_was_noticed(store: Store, clock: Clock) -> None:
+    await store.admit(admission("a"))
+    await store.dispatch("a")
+    clock.now += 30
+    await store.settle(Settlement("a", 3))
+    assert (await store.spending()).settled_nano == 10
+
+
+async def test_the_warning_of_a_dead_owners_charge_is_not_lost(store: Store, clock: Clock) -> None:
+    await store.admit(admission("dead", amount=100, claim=CLAIM))
+    await store.dispatch("dead")
+    clock.now += 31
+    assert isinstance(await store.admit(admission("again", claim=CLAIM)), Replay)
+    (warning,) = (await store.reap()).warnings
+    assert warning.settled_nano == 100
+
+
+async def test_what_costs_nothing_is_settled_and_ended(store: Store, clock: Clock) -> None:
+    for name in ("settled", "dead"):
+        await store.admit(admission(name, amount=0))
+    await store.settle(Settlement("settled", 0))
+    clock.now += 31
+    await store.reap()
+    assert not await store.renew("dead", 30)
+
+
+async def test_a_former_owner_does_not_answer_for_the_new_one(store: Store, clock: Clock) -> None:
+    await store.admit(admission("slow", claim=CLAIM))
+    clock.now += 31
+    assert isinstance(await store.admit(admission("new", claim=CLAIM)), Admitted)
+    await store.settle(Settlement("slow", 1, CLAIM.key, ANSWER))
+    waiting = await store.admit(admission("third", claim=CLAIM))
+    assert isinstance(waiting, Refused)
+    assert waiting.reason == "in_progress"
+
+
+async def test_what_nobody_knows_is_kept_as_long_as_its_owner_asked(
+    store: Store, clock: Clock
+) -> None:
+    await store.admit(admission("dead", claim=CLAIM))
+    await store.dispatch("dead")
+    clock.now += 31
+    longer = replace(CLAIM, keep_seconds=2 * CLAIM.keep_seconds)
+    replay = await store.admit(admission("again", claim=longer))
+    assert isinstance(replay, Replay)
+    assert replay.expires_in == CLAIM.keep_seconds
+
+
+async def test_an_incident_from_before_the_clock_was_set_back_is_due(
+    store: Store, clock: Clock
+) -> None:
+    assert await store.open_incident("store", 100)
+    clock.now -= 86400
+    assert await store.open_incident("store", 100)
+    assert not await store.open_incident("store", 100)
+
+
+async def test_a_lowered_quota_tells_when_one_more_may_pass(store: Store, clock: Clock) -> None:
+    for number in range(3):
+        await store.admit(admission(str(number), 1, quota=3))
+        clock.now += 10
+    refused = await store.admit(admission("more", 1, quota=1))
+    assert isinstance(refused, Refused)
+    assert refused.rates[0].reset_seconds == refused.retry_after == pytest.approx(50)
