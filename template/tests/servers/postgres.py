@@ -126,7 +126,7 @@ def contents(folder: Path) -> bytes:
     return repr(list(zip(tables, rows, strict=True))).encode()
 
 
-def own(clock: Clock | None, **configuration: Any) -> AbstractContextManager[PostgresServer]:
+def own(clock: Clock | None = None, **configuration: Any) -> AbstractContextManager[PostgresServer]:
     """A started server of its own."""
     return started(PostgresServer(**configuration), clock)
 

@@ -87,7 +87,7 @@ def contents(folder: Path) -> bytes:
     return repr(found).encode()
 
 
-def own(clock: Clock | None, **configuration: Any) -> AbstractContextManager[RedisServer]:
+def own(clock: Clock | None = None, **configuration: Any) -> AbstractContextManager[RedisServer]:
     """A started server of its own."""
     return started(RedisServer(**configuration), clock)
 

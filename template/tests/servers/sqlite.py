@@ -47,7 +47,7 @@ def contents(folder: Path) -> bytes:
 
 
 @contextmanager
-def own(clock: Clock | None) -> Iterator[SqliteFile]:
+def own(clock: Clock | None = None) -> Iterator[SqliteFile]:
     """A file in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="sqlite-", ignore_cleanup_errors=True) as folder:
         server = SqliteFile(Path(folder) / "app.db", clock)
