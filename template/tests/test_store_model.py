@@ -11,7 +11,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.store_machine import STORE, StoreMachine
+from tests.store_machine import StoreMachine
+from tests.store_twins import STORE
 
 # Every store has about the same seconds to spend: the slower its steps, the fewer they are.
 EXAMPLES = {"sqlite": 150, "redis": 80, "postgres": 30}[STORE]
