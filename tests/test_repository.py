@@ -37,8 +37,9 @@ FLOORS = [
     {"cli"},
 ]
 LONGEST_MODULE = 350
-# A ratchet, all four providers and the demo together: raise it only with a reason.
-MOST_CODE = 5700
+# A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
+# raise it only with a reason.
+MOST_CODE = 6650
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

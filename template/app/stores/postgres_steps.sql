@@ -22,8 +22,8 @@ BEGIN
     RETURN at;
 END $$ LANGUAGE plpgsql;
 
--- The beginning of each step that waits for rows: it waits until the deadline at most. Planning anew
--- for every length of an array would cost more than the steps themselves.
+-- The beginning of each step that waits for rows: no wait is longer than until the deadline. Planning
+-- anew for every length of an array would cost more than the steps themselves.
 CREATE FUNCTION @app@.begin@release@(p_deadline float8) RETURNS float8 AS $$
 DECLARE
     at float8 := @app@.clock@release@(p_deadline);
@@ -376,15 +376,21 @@ CREATE FUNCTION @app@.settle@release@(
 ) AS $$
 DECLARE
     r @app@.reservations;
+    late boolean;
 BEGIN
     at := @app@.begin@release@(p_deadline);
     SELECT * INTO r FROM @app@.reservations s WHERE s.id = p_id FOR UPDATE;
     IF NOT FOUND THEN
         RETURN;
     END IF;
+    at := @app@.clock@release@(p_deadline);
+    -- Late, whether a lease that is over was noticed or not: the clock decides, not who came first.
+    -- The charge was kept, or is now. It may grow, and never shrinks.
+    late := r.expired OR r.expires_at <= coalesce(p_now, at);
     IF r.expired THEN
-        -- Late: the lease ended and the charge was kept. It may grow, and never shrinks.
         PERFORM @app@.charge@release@(r, 0, greatest(0, p_cost - r.charged_nano));
+    ELSIF late AND r.dispatched THEN
+        PERFORM @app@.charge@release@(r, r.amount_nano, greatest(p_cost, r.amount_nano));
     ELSE
         PERFORM @app@.charge@release@(r, r.amount_nano, p_cost);
     END IF;
@@ -393,8 +399,10 @@ BEGIN
     limit_nano := r.limit_nano;
     SELECT w.due, w.settled INTO due, settled FROM @app@.warn@release@(r.day, r.limit_nano) w;
     IF r.claim IS NOT NULL THEN
+        -- A key of whose request nothing was done in time is free.
         PERFORM @app@.answer@release@(
-            r, coalesce(p_now, at), p_status, p_media_type, p_body, p_complete
+            r, coalesce(p_now, at), CASE WHEN r.dispatched OR NOT late THEN p_status END,
+            p_media_type, p_body, p_complete
         );
     END IF;
 END $$ LANGUAGE plpgsql;

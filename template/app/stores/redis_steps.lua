@@ -129,7 +129,8 @@ local function rate_states(counters)
   local states = {}
   for _, counter in ipairs(counters) do
     states[#states + 1] = math.max(counter.quota - counter.used, 0)
-    states[#states + 1] = instant(counter.ends[1] and counter.ends[1] - now or 0)
+    local oldest = counter.ends[1] and counter.ends[1] - now or 0
+    states[#states + 1] = instant(counter.wait > 0 and counter.wait or oldest)
   end
   return states
 end

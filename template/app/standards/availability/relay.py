@@ -8,13 +8,21 @@ it fits; then the next target. Nothing is retried once a streamed byte has left.
 """
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from loguru import logger
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_any,
+    wait_random_exponential,
+)
+from tenacity.stop import stop_base
 
 from app.foundation.errors import AppError
 from app.foundation.record import RequestRecord
@@ -26,7 +34,7 @@ from app.standards.availability.deadline import Deadline
 
 T = TypeVar("T")
 
-# The pause after the n-th attempt is random, between 0 and FIRST * 2^(n-1) seconds, at most MAX.
+# The n-th pause is random between 0 and FIRST * 2^n seconds, and never over MAX.
 FIRST_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 8.0
 # What a client is told to wait when no target says anything better.
@@ -196,19 +204,20 @@ class Relay:
         deadline: Deadline,
         attempt: Callable[[Target, Deadline], Awaitable[T]],
     ) -> T:
-        number = 0
-        while True:
-            number += 1
+        retrying = AsyncRetrying(
+            stop=stop_any(stop_after_attempt(self._max_attempts), _NoTimeLeft(deadline)),
+            wait=_pause,
+            retry=retry_if_exception(lambda e: isinstance(e, ProviderError) and e.retryable),
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+
+        async def one() -> T:
             if not target.breaker.allow():
                 raise _CutOffError
-            try:
-                return await self._attempt(call, target, deadline, attempt)
-            except ProviderError as error:
-                pause = _pause(error, number)
-                last = number == self._max_attempts or pause >= deadline.remaining
-                if last or not error.retryable:
-                    raise
-            await asyncio.sleep(pause)
+            return await self._attempt(call, target, deadline, attempt)
+
+        return await retrying(one)
 
     async def _attempt(
         self,
@@ -291,16 +300,29 @@ class Relay:
         return error
 
 
+class _NoTimeLeft(stop_base):
+    """Stop when the next pause would not fit into the deadline."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return retry_state.upcoming_sleep >= self._deadline.remaining
+
+
 class _CutOffError(Exception):
     """The target's breaker is open."""
 
 
-def _pause(error: ProviderError, number: int) -> float:
+_backoff = wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS, max=MAX_PAUSE_SECONDS)
+
+
+def _pause(state: RetryCallState) -> float:
     """The provider's `Retry-After` when it gave one, else exponential backoff with full jitter."""
-    if error.retry_after is not None:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, ProviderError) and error.retry_after is not None:
         return error.retry_after
-    longest = min(FIRST_PAUSE_SECONDS * 2 ** (number - 1), MAX_PAUSE_SECONDS)
-    return random.uniform(0, longest)  # noqa: S311 (no secret hangs on it)
+    return _backoff(state)
 
 
 async def _first_piece(pieces: AsyncGenerator[Piece, None], target: Target) -> Piece:
