@@ -196,6 +196,8 @@ def _wait_until_ready(app: RunningApp) -> None:
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
     """End the process and its workers, whatever state they are in."""
+    if process.returncode is not None and process.returncode >= 0:
+        return  # it ended in good order, and its number may be another's by now
     if os.name == "nt":
         process.kill()
     else:

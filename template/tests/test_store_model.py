@@ -2,7 +2,8 @@
 
     STORE_MODEL_EXAMPLES=2000 uv run pytest tests/test_store_model.py
 
-takes that many new ways instead of the usual ones. A failure is printed as a short program.
+takes that many new ways instead of the usual ones. A failure is printed as a program: of a deep run
+as the shortest one that fails.
 """
 
 import os
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from app.stores.base import Admitted, Refused, Replay, Settlement, Store
@@ -30,6 +31,8 @@ SETTINGS = settings(
     database=None,
     deadline=None,
     print_blob=True,
+    # To make a failure as short as it can be takes minutes: only a deep run does.
+    phases=[Phase.generate, *([Phase.shrink] if DEEP else [])],
     suppress_health_check=list(HealthCheck),
 )
 

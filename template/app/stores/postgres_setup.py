@@ -23,9 +23,8 @@ VERSION = 1
 OLDEST_SERVER = 14
 SLOTS = 16  # of the app's money: see postgres_schema.sql
 
-
 # A dead peer is noticed while nobody uses its connection (seconds).
-_DEFAULTS = {"keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 3}
+_DEFAULTS = {"keepalives_idle": "20", "keepalives_interval": "5", "keepalives_count": "3"}
 
 # What libpq and servers say of a connection that was not made: libpq hands on no error code. Their
 # words for what passes by itself, and what a person must mend.
@@ -53,45 +52,41 @@ def schema_name(namespace: str) -> str:
 
 def address_of(url: str) -> str:
     """Where the server is, without user and password."""
-    try:
-        parts = conninfo_to_dict(url)
-    except psycopg.Error:
+    parts = _parts(url)
+    if isinstance(parts, StoreSetupError):
         return "postgresql://"
-    hosts = str(parts.get("host", "localhost")).split(",")
-    ports = str(parts.get("port", "5432")).split(",")
+    hosts, ports = parts.get("host", "localhost").split(","), parts.get("port", "5432").split(",")
     places = [f"{host}:{ports[min(i, len(ports) - 1)]}" for i, host in enumerate(hosts)]
     return f"postgresql://{','.join(places)}/{database_of(url)}"
 
 
 def database_of(url: str) -> str:
     """The name of the database; libpq takes the user's where there is none."""
-    try:
-        parts = conninfo_to_dict(url)
-    except psycopg.Error:
+    parts = _parts(url)
+    if isinstance(parts, StoreSetupError):
         return ""
-    return str(parts.get("dbname") or parts.get("user") or "")
+    return parts.get("dbname") or parts.get("user") or ""
 
 
 def conninfo_of(url: str, namespace: str) -> str:
     """What libpq is given. Raises `StoreSetupError` for a URL that it cannot read."""
-    unknown = None
+    stated = _parts(url)
+    if isinstance(stated, StoreSetupError):
+        raise stated
+    own = {**_DEFAULTS, "fallback_application_name": namespace, **stated}
+    return make_conninfo("", **{**own, "client_encoding": "UTF8"})
+
+
+def _parts(url: str) -> dict[str, str] | StoreSetupError:
+    """The parts of a URL as libpq reads it, or what is wrong with it."""
     try:
-        stated = conninfo_to_dict(url)
+        return {name: str(value) for name, value in conninfo_to_dict(url).items()}
     except psycopg.Error as error:
-        # Its text may quote the whole URL: it goes no further than here.
+        # Its text may quote the whole URL, password included: it goes no further than here.
         unknown = re.search(r'invalid URI query parameter: "([^"]*)"', str(error))
-        stated = None
-    if stated is None:
         if unknown is not None:
-            raise StoreSetupError("postgres_parameter", name=unknown[1])
-        raise StoreSetupError("postgres_url")
-    parts = {
-        **_DEFAULTS,
-        "fallback_application_name": namespace,
-        **stated,
-        "client_encoding": "UTF8",
-    }
-    return make_conninfo("", **{name: str(value) for name, value in parts.items()})
+            return StoreSetupError("postgres_parameter", name=unknown[1])
+        return StoreSetupError("postgres_url")
 
 
 def kind_of(error: BaseException) -> str:

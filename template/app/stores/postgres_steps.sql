@@ -479,6 +479,18 @@ DECLARE
 BEGIN
     at := @app@.begin@release@(p_deadline);
     now := coalesce(p_now, at);
+    -- First the warnings: a step may wait for one, and from the first deletion on this one does not.
+    FOR spent IN
+        SELECT s.day, max(s.measured_by) AS limit_nano FROM @app@.spend s
+        WHERE s.day >= p_day - 1 AND s.subject = 'app' AND s.measured_by > 0 GROUP BY s.day
+    LOOP
+        SELECT * INTO warning FROM @app@.warn@release@(spent.day, spent.limit_nano);
+        IF warning.due THEN
+            days := days || spent.day;
+            settled := settled || warning.settled;
+            limits := limits || spent.limit_nano;
+        END IF;
+    END LOOP;
     more := false;
     -- ARRAY() makes the chosen rows a constant: with IN, the choice could be made more than once.
     DELETE FROM @app@.idempotency WHERE key = ANY (ARRAY(
@@ -513,17 +525,6 @@ BEGIN
     GET DIAGNOSTICS deleted = ROW_COUNT;
     more := more OR deleted >= @reap_rows@;
     DELETE FROM @app@.warnings w WHERE w.day < p_day - @keep_days@;
-    FOR spent IN
-        SELECT s.day, max(s.measured_by) AS limit_nano FROM @app@.spend s
-        WHERE s.day >= p_day - 1 AND s.subject = 'app' AND s.measured_by > 0 GROUP BY s.day
-    LOOP
-        SELECT * INTO warning FROM @app@.warn@release@(spent.day, spent.limit_nano);
-        IF warning.due THEN
-            days := days || spent.day;
-            settled := settled || warning.settled;
-            limits := limits || spent.limit_nano;
-        END IF;
-    END LOOP;
 END $$ LANGUAGE plpgsql;
 
 CREATE FUNCTION @app@.spending@release@(

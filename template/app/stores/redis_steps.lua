@@ -129,7 +129,8 @@ local function rate_states(counters)
   local states = {}
   for _, counter in ipairs(counters) do
     states[#states + 1] = math.max(counter.quota - counter.used, 0)
-    states[#states + 1] = instant(counter.ends[1] and counter.ends[1] - now or 0)
+    local oldest = counter.ends[1] and counter.ends[1] - now or 0
+    states[#states + 1] = instant(counter.wait > 0 and counter.wait or oldest)
   end
   return states
 end
@@ -305,7 +306,9 @@ end
 -- KEYS 6 the incidents: a hash, what -> the instant of the next reminder.
 function steps.open_incident()
   local remind_at = redis.call('HGET', KEYS[6], ask.key)
-  if remind_at and tonumber(remind_at) > now then return 0 end
+  -- Later than a reminder from now on: noted by a clock that was set back since.
+  local noted = tonumber(remind_at or now)
+  if noted > now and noted <= now + ask.remind then return 0 end
   redis.call('HSET', KEYS[6], ask.key, instant(now + ask.remind))
   return 1
 end

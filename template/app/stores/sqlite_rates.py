@@ -26,7 +26,8 @@ class RateCounter:
     def state(self) -> RateState:
         """What is left, and when the next place is free."""
         oldest = self._ends[0][0] if self._ends else self._now
-        return RateState(self._rate, max(self._rate.quota - self._used, 0), oldest - self._now)
+        reset = self.wait or oldest - self._now
+        return RateState(self._rate, max(self._rate.quota - self._used, 0), reset)
 
     @property
     def wait(self) -> float:

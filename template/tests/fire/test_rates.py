@@ -64,11 +64,15 @@ async def test_exactly_so_many_pass(limited: RunningApp, fake: FakeProvider, clo
 async def test_retry_after_is_exact(
     limited: RunningApp, fake: FakeProvider, clock: Clock, caller: str
 ) -> None:
-    await crowd(limited, [Ask(caller="alice")] * PER_CALLER)
-    await crowd(limited, [Ask(caller="bob")] * (PER_ADDRESS - PER_CALLER))
+    alices, bobs = (
+        [Ask(caller="alice")] * PER_CALLER,
+        [Ask(caller="bob")] * (PER_ADDRESS - PER_CALLER),
+    )
+    assert count(await crowd(limited, alices + bobs)) == {"ok": PER_ADDRESS}
     earliest = clock.now()
     (refused,) = await crowd(limited, [Ask("refused", caller=caller, key=f"free-{caller}")])
     latest = clock.now()
+    assert refused.code == "rate_limit_exceeded"
     wait = int(refused.headers["retry-after"])
     assert 0 < wait <= WINDOW_SECONDS + 1
     # Whole seconds, rounded up: the next may pass after `wait - 1`, and at `wait` for certain.

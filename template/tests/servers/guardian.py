@@ -14,16 +14,17 @@ import psutil
 
 def main() -> None:
     """Wait for the end of standard input, then clean up."""
-    watched: set[int] = set()
+    watched: dict[int, psutil.Process] = {}
     for line in sys.stdin:
-        order, pid = line.split()
+        order, number = line.split()
+        pid = int(number)
+        watched.pop(pid, None)
         if order == "watch":
-            watched.add(int(pid))
-        else:
-            watched.discard(int(pid))
-    for pid in watched:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                watched[pid] = psutil.Process(pid)  # it knows when another takes over the number
+    for server in watched.values():
         with contextlib.suppress(psutil.NoSuchProcess):
-            family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+            family = [server, *server.children(recursive=True)]
             for process in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()

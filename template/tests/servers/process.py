@@ -42,6 +42,7 @@ class ServerProcess(ABC):
         self.environment: Mapping[str, str] = {}
         self.app_environment: Mapping[str, str] = {}  # its clock is not the app's
         self._process: subprocess.Popen[bytes] | None = None
+        self._family: psutil.Process | None = None
 
     @cached_property
     def proxy(self) -> Proxy:
@@ -87,6 +88,7 @@ class ServerProcess(ABC):
                 start_new_session=True,
                 **self._identity(),
             )
+        self._family = psutil.Process(self.pid)
         _tell_guardian(f"watch {self.pid}")
         deadline = time.monotonic() + START_SECONDS
         while not self.is_ready():
@@ -132,19 +134,22 @@ class ServerProcess(ABC):
         return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
     def _signal(self, number: Signals) -> None:
-        parent = psutil.Process(self.pid)
-        if number == SIGSTOP:
-            parent.suspend()  # first, so that its children are all there are
-        # They may lead sessions of their own, as PostgreSQL's do.
-        for process in (*parent.children(recursive=True), parent):
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
+        if self._family is None:
+            return
+        # psutil signals no stranger that has taken over the number of a process that is gone.
+        with suppress(psutil.NoSuchProcess):
+            if number == SIGSTOP:
+                self._family.suspend()  # first, so that its children are all there are
+            # They may lead sessions of their own, as PostgreSQL's do.
+            for process in (*self._family.children(recursive=True), self._family):
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
 
     def _gone(self, seconds: float) -> None:
         assert self._process is not None
         self._process.wait(seconds)
         _tell_guardian(f"forget {self._process.pid}")
-        self._process = None
+        self._process = self._family = None
 
 
 @contextmanager
