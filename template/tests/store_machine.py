@@ -125,16 +125,30 @@ class StoreMachine(Twins):
     def go_on(self, request: Admission, step: str, lease: float) -> None:
         self.both(step, request.reservation, *([lease] if step == "renew" else []))
 
-    @rule(request=requests, ticks=ticks, step=st.sampled_from(["dispatch", "renew", "settle"]))
-    def be_in_time_or_not(self, request: Admission, ticks: float, step: str) -> None:
+    @rule(request=requests, ticks=ticks, begins=flags, settles=flags)
+    def be_in_time_or_not(
+        self, request: Admission, ticks: float, begins: bool, settles: bool
+    ) -> None:
         """At the end of its lease, to the tick."""
         lease = self.model.leases.get(request.reservation)
         if lease is not None:
             self.now = max(self.now, lease.ends + ticks)
-        if step == "settle":
+        if begins:
+            self.go_on(request, "dispatch", 0.0)
+        if settles:
             self.settle_again(request, request.amount_nano // 2, None)
-        else:
-            self.go_on(request, step, 30.0)
+        self.go_on(request, "renew", 30.0)
+
+    @rule(target=requests, claim=claims, dispatched=flags)
+    def work_for_long(self, claim: Claim, dispatched: bool) -> Any:
+        """Longer than its key will be kept once it is answered."""
+        request = self.ask(1, lease=50.0, claim=claim, dispatched=dispatched)
+        if isinstance(request, Admission):
+            for _ in range(2):
+                self.now += 49
+                self.go_on(request, "renew", 50.0)
+                self.reap()
+        return request
 
     @rule(request=consumes(requests), percent=st.sampled_from([0, 30, 100, 150]), answer=answers)
     def settle(self, request: Admission, percent: int, answer: StoredAnswer | None) -> None:
@@ -238,7 +252,9 @@ class StoreMachine(Twins):
         later = [[end for end in kind if end > self.now] for kind in kinds]
         return [kind for kind in later if kind]
 
-    @rule(seconds=st.sampled_from([TICK, 1, 9, 10, 60, 3600, 86400]))
-    def set_the_clock_back(self, seconds: float) -> None:
+    @rule(seconds=st.sampled_from([TICK, 1, 9, 10, 60, 3600, 86400]), reaped=flags)
+    def set_the_clock_back(self, seconds: float, reaped: bool) -> None:
         self.now = max(self.now - seconds, min(self.now, self.model.forgotten))
+        if reaped:
+            self.reap()
         self.look()
