@@ -1,13 +1,16 @@
-"""What the tests share: a fake provider, and the whole app running against it."""
+"""What the tests share: a fake provider, the whole app running against it, and a store alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from app.stores.base import Store
 from tests.fake_provider import FakeProvider
 from tests.running import SERVE, RunningApp, production, running_app
+from tests.servers import store_url
+from tests.stores import Clock, make_store
 from tests.webhook import Webhook
 
 StartApp = Callable[..., RunningApp]
@@ -67,3 +70,18 @@ def webhook() -> Iterator[Webhook]:
     hook = Webhook()
     yield hook
     hook.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """What `store` takes for the time."""
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
+    """An empty store of the kind that this app was generated for."""
+    opened = make_store(store_url(tmp_path), clock)
+    await opened.open()
+    yield opened
+    await opened.close()

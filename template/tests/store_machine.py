@@ -258,3 +258,5 @@ class StoreMachine(Twins):
         if reaped:
             self.reap()
         self.look()
+        for name in NAMES:
+            self.both("open_incident", name, 60.0)

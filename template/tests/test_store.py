@@ -2,7 +2,6 @@
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -24,19 +23,6 @@ from app.stores.base import (
 )
 from tests.servers import store_url
 from tests.stores import ANSWER, CLAIM, Clock, admission, make_store
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
-    opened = make_store(store_url(tmp_path), clock)
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 async def test_a_reservation_holds_money_until_it_is_settled(store: Store) -> None:

@@ -7,7 +7,6 @@ as the shortest one that fails.
 """
 
 import os
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +15,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from app.stores.base import Admitted, Refused, Replay, Settlement, Store
-from tests.servers import store_url
 from tests.store_machine import StoreMachine
 from tests.store_twins import STORE
-from tests.stores import ANSWER, CLAIM, Clock, admission, make_store
+from tests.stores import ANSWER, CLAIM, Clock, admission
 
 # Every store has about the same seconds to spend: the slower its steps, the fewer they are.
-EXAMPLES = {"sqlite": 150, "redis": 80, "postgres": 30}[STORE]
+EXAMPLES = {"sqlite": 150, "redis": 80, "postgres": 50}[STORE]
 DEEP = int(os.environ.get("STORE_MODEL_EXAMPLES", "0"))
 SETTINGS = settings(
     max_examples=DEEP or EXAMPLES,
@@ -45,19 +43,6 @@ def test_the_store_answers_as_the_model_does(tmp_path: Path) -> None:
 
 
 # What the machine has found, each in its shortest form.
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
-    opened = make_store(store_url(tmp_path), clock)
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 async def test_a_late_settlement_is_late_before_it_was_noticed(store: Store, clock: Clock) -> None:
