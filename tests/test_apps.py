@@ -15,8 +15,8 @@ pytestmark = pytest.mark.apps
 
 APPS: list[tuple[str, dict[str, Any]]] = [
     ("3.11", {"providers": ["openai"]}),
-    ("3.12", {"providers": ["anthropic"], "language": "ko", "web_page": False}),
-    ("3.13", {"providers": ["gemini"], "project_name": "우리 회사 도우미"}),
+    ("3.12", {"providers": ["anthropic"], "language": "ko", "web_page": False, "store": "redis"}),
+    ("3.13", {"providers": ["gemini"], "project_name": "우리 회사 도우미", "store": "postgres"}),
     ("3.13", {"providers": ["compatible"], "language": "ko", "daily_cost_cap_usd": "0.50"}),
     ("3.12", {"providers": [*reversed(PROVIDERS)], "project_name": 'Kim\'s "Helper"'}),
 ]
@@ -64,3 +64,4 @@ def test_every_python_and_every_provider_is_tried() -> None:
     assert alone == set(PROVIDERS)
     assert {given.get("language", "en") for _, given in APPS} == {"en", "ko"}
     assert {given.get("web_page", True) for _, given in APPS} == {True, False}
+    assert {given.get("store", "sqlite") for _, given in APPS} == {"sqlite", "redis", "postgres"}
