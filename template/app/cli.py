@@ -52,24 +52,24 @@ def serve() -> None:
     settings = check_environment()
     asyncio.run(check_store(settings))
     configure_logs(settings)  # of this process: each worker configures its own
-    if settings.web_concurrency > 1:
-        # Where the workers share their metrics; a fresh folder for each start.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="metrics-")
     # uvicorn raises the signal again after its shutdown: a stop that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(
-        FACTORY,
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.web_concurrency,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # X-Forwarded-For is judged by TRUSTED_PROXIES alone
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=int(settings.time_budget_seconds) + 5,
-    )
+    with tempfile.TemporaryDirectory(prefix="metrics-", ignore_cleanup_errors=True) as folder:
+        if settings.web_concurrency > 1:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # where the workers share their metrics
+        uvicorn.run(
+            FACTORY,
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.web_concurrency,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # X-Forwarded-For is judged by TRUSTED_PROXIES alone
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=int(settings.time_budget_seconds) + 5,
+        )
 
 
 def _usable_providers() -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 
 from app.standards.visibility.metrics import Metrics
 from app.stores.base import Spending
+from tests.conftest import StartApp
 
 SPENDING = Spending(
     date(2026, 11, 22), settled_nano=2_500_000_000, reserved_nano=10**8, resets_in=1
@@ -134,3 +135,12 @@ def test_the_folder_may_be_named_late(tmp_path: Path, monkeypatch: pytest.Monkey
     text, _ = asyncio.run(metrics.render(None))
     assert b"llm_app_fallbacks_total 1.0" in text
     assert list(tmp_path.glob("counter_*.db"))
+
+
+def test_what_workers_share_is_gone_after_the_stop(start_app: StartApp, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    app = start_app(workers=2, tmpdir=shared)
+    assert list(shared.glob("metrics-*/*.db"))
+    assert app.stop() == 0
+    assert not list(shared.glob("metrics-*"))
