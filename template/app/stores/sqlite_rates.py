@@ -15,25 +15,36 @@ class RateCounter:
         self._now = now
         # Beyond this lies what was counted before the clock was set back: it is forgotten.
         self._horizon = now + 2 * rate.window_seconds
-        self._ends: list[tuple[float, int]] = connection.execute(
-            "SELECT expires_at, hits FROM rates"
-            " WHERE subject = ? AND expires_at > ? AND expires_at <= ? ORDER BY expires_at",
-            (rate.subject, now, self._horizon),
-        ).fetchall()
-        self._used = sum(hits for _, hits in self._ends)
+        # Added up by SQLite: a window's rows are not carried into Python one by one.
+        used, oldest, stale = connection.execute(
+            "SELECT coalesce(sum(hits) FILTER (WHERE counts), 0),"
+            " min(expires_at) FILTER (WHERE counts), count(*) FILTER (WHERE NOT counts)"
+            " FROM (SELECT hits, expires_at, expires_at > ? AND expires_at <= ? AS counts"
+            " FROM rates WHERE subject = ?)",
+            (now, self._horizon, rate.subject),
+        ).fetchone()
+        self._used: int = used
+        self._oldest: float | None = oldest
+        self._stale: int = stale
+        self.wait = self._wait()
+        """Seconds until one more may pass; 0 when it may now."""
 
     @property
     def state(self) -> RateState:
         """What is left, and when the next place is free."""
-        oldest = self._ends[0][0] if self._ends else self._now
+        oldest = self._now if self._oldest is None else self._oldest
         reset = self.wait or oldest - self._now
         return RateState(self._rate, max(self._rate.quota - self._used, 0), reset)
 
-    @property
-    def wait(self) -> float:
-        """Seconds until one more may pass; 0 when it may now."""
+    def _wait(self) -> float:
         wait, used = 0.0, self._used
-        for expires_at, hits in self._ends:
+        if used < self._rate.quota:
+            return wait
+        for expires_at, hits in self._db.execute(
+            "SELECT expires_at, hits FROM rates"
+            " WHERE subject = ? AND expires_at > ? AND expires_at <= ? ORDER BY expires_at",
+            (self._rate.subject, self._now, self._horizon),
+        ):
             if used < self._rate.quota:
                 break
             wait = expires_at - self._now
@@ -43,17 +54,19 @@ class RateCounter:
     def count(self) -> RateState:
         """Count one admission; what is left after it."""
         subject, expires_at = self._rate.subject, self._now + self._rate.window_seconds
-        self._db.execute(
-            "DELETE FROM rates WHERE subject = ? AND (expires_at <= ? OR expires_at > ?)",
-            (subject, self._now, self._horizon),
-        )
+        if self._stale:
+            self._db.execute(
+                "DELETE FROM rates WHERE subject = ? AND (expires_at <= ? OR expires_at > ?)",
+                (subject, self._now, self._horizon),
+            )
         self._db.execute(
             "INSERT INTO rates VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE"
             " SET hits = hits + 1, expires_at = max(expires_at, excluded.expires_at)",
             (subject, math.floor(expires_at), expires_at),
         )
-        ends = {math.floor(end): end for end, _ in self._ends}
-        second = math.floor(expires_at)
-        ends[second] = max(ends.get(second, expires_at), expires_at)
-        reset = min(ends.values()) - self._now
-        return RateState(self._rate, self._rate.quota - self._used - 1, reset)
+        oldest = expires_at if self._oldest is None else self._oldest
+        if math.floor(oldest) == math.floor(expires_at):
+            end = max(oldest, expires_at)  # counted together, until the later of the two
+        else:
+            end = min(oldest, expires_at)
+        return RateState(self._rate, self._rate.quota - self._used - 1, end - self._now)

@@ -15,7 +15,6 @@ from app.stores.base import (
     WARN_AT_PERCENT,
     Admission,
     Admitted,
-    Cap,
     CapWarning,
     Claim,
     Decision,
@@ -55,8 +54,9 @@ class Steps:
         if any(waits):
             longest = max(waits)
             return Refused("rate", longest, states, admission.rates[waits.index(longest)])
+        committed = self._committed([cap.subject for cap in admission.caps])
         for cap in admission.caps:
-            if self._committed(cap) + admission.amount_nano > cap.limit_nano:
+            if committed.get(cap.subject, 0) + admission.amount_nano > cap.limit_nano:
                 reason: Refusal = "app_cap" if cap.name == "app" else "caller_cap"
                 return Refused(reason, seconds_to_midnight(self._now, self._timezone), states)
         self._write(admission)
@@ -91,27 +91,26 @@ class Steps:
             return Refused("in_progress", IN_PROGRESS_SECONDS)
         return Replay(answer, expires_at - self._now)
 
-    def _committed(self, cap: Cap) -> int:
-        spending = self._spend_row(cap.subject)
-        return spending[0] + spending[1]
-
-    def _spend_row(self, subject: str) -> tuple[int, int]:
-        row = self._db.execute(
-            "SELECT settled_nano, reserved_nano FROM spend WHERE day = ? AND subject = ?",
-            (self._day.isoformat(), subject),
-        ).fetchone()
-        return (row[0], row[1]) if row else (0, 0)
+    def _committed(self, subjects: list[str]) -> dict[str, int]:
+        """What each has spent and holds, of those that have done either today."""
+        return dict(
+            self._db.execute(
+                "SELECT subject, settled_nano + reserved_nano FROM spend"
+                " WHERE day = ? AND subject IN (SELECT value FROM json_each(?))",
+                (self._day.isoformat(), json.dumps(subjects)),
+            )
+        )
 
     def _write(self, admission: Admission) -> None:
         claim = admission.claim
-        subjects = [cap.subject for cap in admission.caps]
+        subjects = json.dumps([cap.subject for cap in admission.caps])
         limit = next(cap.limit_nano for cap in admission.caps if cap.name == "app")
-        for subject in subjects:
-            self._db.execute(
-                "INSERT INTO spend (day, subject, reserved_nano) VALUES (?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET reserved_nano = reserved_nano + excluded.reserved_nano",
-                (self._day.isoformat(), subject, admission.amount_nano),
-            )
+        self._db.execute(
+            "INSERT INTO spend (day, subject, reserved_nano)"
+            " SELECT ?, value, ? FROM json_each(?) WHERE true"  # or ON would belong to a join
+            " ON CONFLICT DO UPDATE SET reserved_nano = reserved_nano + excluded.reserved_nano",
+            (self._day.isoformat(), admission.amount_nano, subjects),
+        )
         self._db.execute(
             "INSERT INTO reservations"
             " (id, day, subjects, amount_nano, app_limit_nano, claim, lease_seconds, expires_at)"
@@ -119,7 +118,7 @@ class Steps:
             (
                 admission.reservation,
                 self._day.isoformat(),
-                json.dumps(subjects),
+                subjects,
                 admission.amount_nano,
                 limit,
                 claim.key if claim else None,
@@ -157,32 +156,35 @@ class Steps:
         return changed.rowcount == 1
 
     def settle(self, settlement: Settlement) -> CapWarning | None:
-        self._expire(settlement.reservation)  # late, whether `reap` has noticed or not
         row = self._db.execute(
-            "SELECT day, subjects, amount_nano, app_limit_nano, state, charged_nano"
-            " FROM reservations WHERE id = ?",
+            "SELECT day, subjects, amount_nano, app_limit_nano, state, charged_nano, dispatched,"
+            " expires_at FROM reservations WHERE id = ?",
             (settlement.reservation,),
         ).fetchone()
         if row is None:
             return None
-        day, subjects, amount, limit, state, charged = row
-        if state == "active":
+        day, subjects, amount, limit, state, charged, dispatched, expires_at = row
+        answer = settlement.answer
+        if state == "expired":
+            # Late: the charge was kept. It may grow, and never shrinks.
+            released, added = 0, max(0, settlement.cost_nano - charged)
+        elif expires_at > self._now:
             released, added = amount, settlement.cost_nano
         else:
-            # Late: the lease ended and the charge was kept. It may grow, and never shrinks.
-            released, added = 0, max(0, settlement.cost_nano - charged)
-        self._move(day, json.loads(subjects), released, added)
+            # As late, though `reap` has not noticed: the clock decides, not who came first.
+            released, added = amount, max(settlement.cost_nano, amount if dispatched else 0)
+            answer = answer if dispatched else None
+        self._move(day, subjects, released, added)
         self._db.execute("DELETE FROM reservations WHERE id = ?", (settlement.reservation,))
-        self._finish_claim(settlement.claim, settlement.reservation, settlement.answer)
+        self._finish_claim(settlement.claim, settlement.reservation, answer)
         return self._warning(day, limit)
 
-    def _move(self, day: str, subjects: list[str], released: int, added: int) -> None:
-        for subject in subjects:
-            self._db.execute(
-                "UPDATE spend SET reserved_nano = reserved_nano - ?,"
-                " settled_nano = settled_nano + ? WHERE day = ? AND subject = ?",
-                (released, added, day, subject),
-            )
+    def _move(self, day: str, subjects: str, released: int, added: int) -> None:
+        self._db.execute(
+            "UPDATE spend SET reserved_nano = reserved_nano - ?, settled_nano = settled_nano + ?"
+            " WHERE day = ? AND subject IN (SELECT value FROM json_each(?))",
+            (released, added, day, subjects),
+        )
 
     def _finish_claim(self, key: str | None, reservation: str, answer: StoredAnswer | None) -> None:
         if answer is None:
@@ -243,7 +245,7 @@ class Steps:
         day, subjects, amount, claim, dispatched = row
         # Once a provider may have been called the outcome is unknown: the charge is kept.
         charged = amount if dispatched else 0
-        self._move(day, json.loads(subjects), amount, charged)
+        self._move(day, subjects, amount, charged)
         self._db.execute(
             "UPDATE reservations SET state = 'expired', charged_nano = ? WHERE id = ?",
             (charged, reservation),
@@ -275,7 +277,11 @@ class Steps:
         ).rowcount
 
     def spending(self, subject: str) -> Spending:
-        settled, reserved = self._spend_row(subject)
+        row = self._db.execute(
+            "SELECT settled_nano, reserved_nano FROM spend WHERE day = ? AND subject = ?",
+            (self._day.isoformat(), subject),
+        ).fetchone()
+        settled, reserved = row or (0, 0)
         left = seconds_to_midnight(self._now, self._timezone)
         return Spending(self._day, settled, reserved, left)
 
