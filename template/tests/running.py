@@ -7,6 +7,7 @@ with running_app(environment) as app:
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,9 +22,17 @@ import httpx2
 from openai import OpenAI
 
 from app.foundation.project import load_project
+from app.foundation.settings import SECRETS, Settings
 from tests.fake_provider import FakeProvider
 
 ROOT = Path(__file__).parents[1]
+# The checklist can look at another app than this one: its folder, and the command that serves it.
+APP = Path(os.environ.get("CHECKLIST_APP") or ROOT).resolve()
+SERVE = shlex.split(os.environ.get("CHECKLIST_COMMAND", "")) or [
+    sys.executable,
+    "-c",
+    "from app.cli import serve; serve()",
+]
 ADMIN_TOKEN = "admin-0123456789"
 CALLERS = {"alice": "alice-0123456789", "bob": "bob-0123456789"}
 PROVIDER_KEY = "sk-canary-0123456789"
@@ -110,18 +119,22 @@ class RunningApp:
 
 @contextmanager
 def running_app(
-    environment: dict[str, str], folder: Path, workers: int = 1
+    environment: dict[str, str], folder: Path, workers: int = 1, source: Path = APP
 ) -> Iterator[RunningApp]:
-    """Start `serve` and wait until it answers; it is ended and gone afterwards."""
+    """Start `serve` and wait until it answers; it is ended and gone afterwards.
+
+    `folder` is where it runs: the `.env` and the data beside the code in `source` stay untouched.
+    """
     port = free_port()
     log = folder / f"app-{port}.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from app.cli import serve; serve()"],
-            cwd=ROOT,
+        process = subprocess.Popen(  # noqa: S603 (the app, or what CHECKLIST_COMMAND names)
+            SERVE,
+            cwd=folder,
             env={
                 **clean_environment(),
                 **environment,
+                "PYTHONPATH": str(source),
                 "PORT": str(port),
                 "WEB_CONCURRENCY": str(workers),
             },
@@ -138,11 +151,14 @@ def running_app(
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without a setting of the app in it."""
-    from app.foundation.settings import Settings
+    """This process's environment without a setting of the app in it.
 
+    What lies in /run/secrets is overruled by a blank, which means that it is not set.
+    """
     ours = {name.upper() for name in Settings.model_fields}
-    return {name: value for name, value in os.environ.items() if name.upper() not in ours}
+    files = {path.name.upper() for path in SECRETS.iterdir()} if SECRETS.is_dir() else set()
+    kept = {name: value for name, value in os.environ.items() if name.upper() not in ours}
+    return {**kept, **dict.fromkeys(sorted(ours & files), "")}
 
 
 def free_port() -> int:

@@ -1,0 +1,120 @@
+"""3.1 Do all external calls have timeouts?
+
+A call without a timeout waits for ever, and everything that waits behind it waits too. A provider
+can go silent before it answers, after its first line, in the middle of a stream, or it can send a
+byte now and then, so that no single wait is ever long. The store and the alert's server can hang
+as well. Each of them must cost a known time, and no more.
+
+How we see it: each is made to hang, in each of those ways, and we look at the clock.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from app.foundation.project import load_project
+from checklist.asking import ask, code_of, timed
+from checklist.check import Check
+from checklist.conftest import StartApp
+from checklist.listener import Listener
+from checklist.stored import hanging_store
+from tests.fake_provider import Behaviour, Call, Drip, FakeProvider, Hang, Reply, Status
+from tests.running import RunningApp, production
+
+CONNECT = READ = 1.0
+BUDGET = 3.0
+STORE = 0.5
+# What a busy machine may add to any of them.
+MARGIN = 1.4
+# The app's own time for its last words when it is stopped.
+SHUTDOWN = 5.0
+
+# How the provider hangs: whether the answer is streamed, and when the wait must be over.
+WAYS: dict[str, tuple[Behaviour, bool, float]] = {
+    "connected": (Hang("connect"), False, READ),
+    "headers": (Hang("headers"), False, READ),
+    "stream": (Hang("chunk", after_chunks=2), True, READ),
+    "dripping": (Drip(0.3), False, BUDGET),
+}
+
+
+@pytest.fixture(scope="module")
+def place(folder: Path) -> Path:
+    """Where the app of these tests keeps its data."""
+    return folder / "hanging"
+
+
+@pytest.fixture(scope="module")
+def app(start: StartApp, fake: FakeProvider, place: Path) -> RunningApp:
+    """An app with little patience; the provider hangs in the way that the question names."""
+    for way, (behaviour, _, _) in WAYS.items():
+        fake.when(lambda call, way=way: _asks(call, way), behaviour)  # type: ignore[misc]
+    return start(
+        at=place,
+        providers=load_project().providers[0],
+        max_attempts=1,
+        connect_timeout_seconds=CONNECT,
+        read_timeout_seconds=READ,
+        time_budget_seconds=BUDGET,
+        store_timeout_seconds=STORE,
+    )
+
+
+def _asks(call: Call, text: str) -> bool:
+    return bool(call.messages) and call.messages[-1][1] == text
+
+
+def test_a_hanging_provider_costs_its_timeout(app: RunningApp, check: Check) -> None:
+    with ThreadPoolExecutor(len(WAYS)) as pool:
+        asked = {
+            way: pool.submit(timed, app, way, stream=stream) for way, (_, stream, _) in WAYS.items()
+        }
+        results = {way: future.result() for way, future in asked.items()}
+    for way, (answer, seconds) in results.items():
+        limit = WAYS[way][2]
+        seen = f"{way}: status {answer.status_code} after {seconds:.1f} s"
+        check.that(seconds < limit + MARGIN, "provider", way=way, limit=limit, seen=seen)
+        failed = answer.status_code in {503, 504} or '"error"' in answer.text
+        check.that(failed, "provider_error", way=way, seen=seen)
+    check.found("ended", times=", ".join(f"{way} {t:.1f} s" for way, (_, t) in results.items()))
+
+
+def test_a_hanging_store_costs_its_timeout(
+    app: RunningApp, fake: FakeProvider, place: Path, check: Check
+) -> None:
+    ask(app)
+    asked = len(fake.ledger.calls)
+    with hanging_store(production(fake, place)):
+        answer, seconds = timed(app)
+    seen = f"status {answer.status_code} {code_of(answer)} after {seconds:.1f} s"
+    look = "app/stores/base.py"
+    check.that(seconds < STORE + MARGIN, "store", limit=STORE, seen=seen, look=look)
+    check.that(code_of(answer) == "store_unavailable", "store_refused", seen=seen, look=look)
+    called = len(fake.ledger.calls) - asked
+    check.that(called == 0, "store_refused", seen=f"{called} calls to the provider", look=look)
+    check.found("store_ended", seconds=f"{seconds:.1f}")
+
+
+def test_a_hanging_alert_delays_nobody(start: StartApp, check: Check) -> None:
+    look = "app/standards/visibility/delivery.py"
+    with FakeProvider() as provider, Listener(hang=True) as webhook:
+        app = start(
+            provider=provider,
+            providers=load_project().providers[0],
+            max_attempts=1,
+            alert_urls=f"json://{webhook.address}/hook",
+        )
+        provider.next(Status(500), Reply("fine"))
+        ask(app)
+        webhook.wait_for(1, 4)
+        answer, seconds = timed(app)
+        seen = f"status {answer.status_code} after {seconds:.1f} s"
+        check.that(answer.status_code == 200 and seconds < 1, "alert", seen=seen, look=look)
+        started = time.monotonic()
+        code = app.stop()
+        stopped = time.monotonic() - started
+    seen = f"exit code {code} after {stopped:.1f} s"
+    check.that(stopped < SHUTDOWN + 2 * MARGIN, "shutdown", limit=SHUTDOWN, seen=seen, look=look)
+    check.found("alert_ended", seconds=f"{stopped:.1f}")
