@@ -5,7 +5,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import httpx2
 
@@ -41,20 +40,17 @@ class Deployment:
     MAX_OUTPUT: ClassVar[int] = 16
 
     def __init__(self, http: httpx2.Client, admin_token: str, app_key: str) -> None:
+        self.host = http.base_url.host
         self._http = http
         self._admin = {"Authorization": f"Bearer {admin_token}"}
         self._caller = {"Authorization": f"Bearer {app_key}"}
         self._left = self.MOST_REQUESTS
 
     @property
-    def url(self) -> str:
-        """Its address."""
-        return f"{self._http.base_url}"
-
-    @property
     def longest_text(self) -> str:
         """A question over the limit that this folder's settings have by default."""
-        return " hello" * (Settings.model_fields["max_input_tokens"].default + OVER_THE_LIMIT)
+        limit = int(Settings.model_fields["max_input_tokens"].default)
+        return " hello" * (limit + OVER_THE_LIMIT)
 
     def get(self, path: str) -> httpx2.Response:
         """As a stranger."""
@@ -103,7 +99,7 @@ def health(app: Deployment) -> Finding:
 def tls(app: Deployment) -> Finding:
     """Only through TLS, with a certificate that this machine trusts; browsers are told so."""
     strict = app.get("/healthz").headers.get("strict-transport-security", "-")
-    clear = f"http://{urlsplit(app.url).hostname}/healthz"
+    clear = f"http://{app.host}/healthz"
     try:
         status = httpx2.get(clear, follow_redirects=False, timeout=5).status_code
     except httpx2.HTTPError:

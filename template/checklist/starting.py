@@ -69,14 +69,11 @@ def _knock(process: "subprocess.Popen[str]", port: int, listened: threading.Even
 def app_with_a_bug(folder: Path) -> Path:
     """A copy of the app, with one more route among the user's own; it raises an exception."""
     copy = folder / "with-a-bug"
-    shutil.copytree(APP, copy, ignore=lambda path, names: _not_the_app(path, names))
+    if (APP / "app").is_dir():
+        shutil.copytree(APP / "app", copy / "app")
+    else:
+        shutil.copytree(APP, copy)
     routes = copy / "app" / "yours" / "routes.py"
     if routes.exists():
         routes.write_text(routes.read_text(encoding="utf-8") + _BUGGY_ROUTE, encoding="utf-8")
     return copy
-
-
-def _not_the_app(path: str, names: list[str]) -> list[str]:
-    if Path(path) != APP:
-        return [name for name in names if name == "__pycache__"]
-    return [name for name in names if name.startswith(".") or name in {"data", "build"}]

@@ -1,0 +1,46 @@
+"""Every item of the checklist can fail: each sabotage turns its own item red, and no other."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.checklist.conftest import Matrix
+from tests.checklist.trial import Sabotage, copy_of, red, run_checklist, sabotages
+
+TABLE = sabotages()
+WHOLE = [entry for entry in TABLE if not entry.alone]
+
+
+def name_of(entry: Sabotage) -> str:
+    return f"{entry.item} {entry.name}"
+
+
+def test_every_item_has_one_that_is_run_against_all() -> None:
+    numbers = [entry.item for entry in WHOLE]
+    assert len(numbers) == len(set(numbers)) == 12
+    assert len({name_of(entry) for entry in TABLE}) == len(TABLE)
+
+
+def test_the_app_that_nobody_touched_is_ready(app: Path, matrix: Matrix) -> None:
+    code, report = run_checklist(app)
+    assert red(report) == {}
+    assert code == 0
+    assert report["seconds"] < 90
+    assert {item["item"] for item in report["items"]} == {entry.item for entry in WHOLE}
+    matrix["0.0", "nothing"] = {item["item"]: "green" for item in report["items"]}
+
+
+@pytest.mark.parametrize("entry", TABLE, ids=name_of)
+def test_exactly_the_item_and_its_dependants_turn_red(
+    app: Path, tmp_path: Path, matrix: Matrix, entry: Sabotage
+) -> None:
+    sabotaged = copy_of(app, tmp_path / "app")
+    entry.apply(sabotaged)
+    chosen = [f"--item={number}" for number in sorted(entry.red)] if entry.alone else []
+    code, report = run_checklist(app, *chosen, CHECKLIST_APP=str(sabotaged))
+    found = red(report)
+    matrix[entry.item, entry.name] = {
+        item["item"]: "red" if item["item"] in found else "green" for item in report["items"]
+    }
+    assert set(found) == entry.red, found
+    assert code == (2 if len(found) >= 3 else 1)
