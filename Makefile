@@ -4,11 +4,12 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: help app test test-deploy lint lock snapshot clean
+.PHONY: help app test test-checklist test-deploy lint lock snapshot clean
 
 help:
 	@echo "make app                    generate an app with the defaults and start it on the demo provider"
 	@echo "make test                   lint, type-check and test; ARGS=\"-k answers\" goes to pytest"
+	@echo "make test-checklist         put a generated app's checklist on trial: sabotage, a naive app"
 	@echo "make test-deploy            deploy a generated app for real: Docker, started by the test if need be"
 	@echo "make lint                   format-check, lint and type-check alone"
 	@echo "make lock                   take newer versions of the tools into requirements-*.txt"
@@ -23,7 +24,10 @@ app: $(READY)
 	@cd build/app && exec uv run --no-sync dev
 
 test: lint
-	pytest -n 2 --ignore=tests/deploy $(ARGS)
+	pytest -n 2 --ignore=tests/deploy --ignore=tests/checklist $(ARGS)
+
+test-checklist: $(READY)
+	pytest tests/checklist $(ARGS)
 
 test-deploy: $(READY)
 	pytest tests/deploy $(ARGS)

@@ -171,7 +171,7 @@ def test_dependencies_of_the_repository_are_those_of_an_app(folder: Path, tmp_pa
     assert own["dependency-groups"]["app"] == generated["project"]["dependencies"]
     assert own["project"]["requires-python"] == generated["project"]["requires-python"]
     tools = set(own["dependency-groups"]["dev"][2:])
-    shared = {"mypy", "pytest", "pytest-asyncio", "ruff"}
+    shared = {"mypy", "pytest", "pytest-asyncio", "rich", "ruff"}
     for line in generated["dependency-groups"]["dev"]:
         if line.split(">")[0] in shared:
             assert line in tools
