@@ -64,10 +64,10 @@ def test_pauses_grow_with_jitter(apps: dict[RunningApp, FakeProvider], check: Ch
                 samples += found
         if all(len(pauses) == ATTEMPTS - 1 for pauses in samples) and _grows(samples):
             break
-    seen = "; ".join(", ".join(f"{pause:.2f}" for pause in pauses) for pauses in samples)
     counts = {len(pauses) + 1 for pauses in samples}
     check.that(counts == {ATTEMPTS}, "attempts", count=ATTEMPTS, seen=f"attempts: {counts}")
-    means = [mean(column) for column in zip(*samples, strict=True)]
+    means = " / ".join(f"{mean(column):.2f} s" for column in zip(*samples, strict=True))
+    seen = f"mean pauses {means}"
     check.that(_grows(samples), "grow", seen=seen)
     spread = max(max(column) - min(column) for column in zip(*samples, strict=True))
     check.that(spread > 0.1, "jitter", seen=seen)
@@ -77,7 +77,7 @@ def test_pauses_grow_with_jitter(apps: dict[RunningApp, FakeProvider], check: Ch
         for number, pause in enumerate(pauses)
     )
     check.that(within, "bounds", seen=seen)
-    check.found("pauses", means=" / ".join(f"{pause:.2f} s" for pause in means), count=len(samples))
+    check.found("pauses", means=means, count=len(samples))
 
 
 def _pauses(app: RunningApp, provider: FakeProvider) -> list[list[float]]:
