@@ -289,6 +289,22 @@ def test_docker_files_hold_what_linters_know(folder: Path, tmp_path: Path, langu
     assert int(service["stop_grace_period"].removesuffix("s")) > 60
 
 
+def test_the_workflow_holds_what_linters_know(folder: Path) -> None:
+    workflow = ".github/workflows/checks.yml"
+    template = folder / "template"
+    run(template, "check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow)
+    run(template, "zizmor", "--offline", "--persona=pedantic", workflow)
+    text = (template / workflow).read_text(encoding="utf-8")
+    used = re.findall(r"uses: (\S+)", text)
+    assert used
+    # A tag can be moved, a commit cannot.
+    assert [name for name in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", name)] == []
+    assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+    uv = re.search(r"uv:(\S+) AS uv", (template / "Dockerfile").read_text(encoding="utf-8"))
+    assert uv
+    assert f'version: "{uv[1]}"' in text, "CI and the image take the same uv"
+
+
 def test_secrets_are_ignored_by_git_and_docker(folder: Path, tmp_path: Path) -> None:
     app = generate(folder, tmp_path / "app", answers())
     run(app, "git", "init", "--quiet")

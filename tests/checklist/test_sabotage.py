@@ -5,10 +5,18 @@ from pathlib import Path
 import pytest
 
 from tests.checklist.conftest import Matrix
-from tests.checklist.trial import Sabotage, copy_of, red, run_checklist, sabotages
+from tests.checklist.trial import Sabotage, Trap, copy_of, red, run_checklist, sabotages
+from tests.kit import files
 
 TABLE = sabotages()
 WHOLE = [entry for entry in TABLE if not entry.alone]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of an app, but what Python has compiled."""
+    return {
+        name: path.read_bytes() for name, path in files(folder).items() if "__pycache__" not in name
+    }
 
 
 def name_of(entry: Sabotage) -> str:
@@ -21,8 +29,16 @@ def test_every_item_has_one_that_is_run_against_all() -> None:
     assert len({name_of(entry) for entry in TABLE}) == len(TABLE)
 
 
-def test_the_app_that_nobody_touched_is_ready(app: Path, matrix: Matrix) -> None:
-    code, report = run_checklist(app)
+def test_the_app_that_nobody_touched_is_ready_and_still_untouched(
+    app: Path, tmp_path: Path, matrix: Matrix
+) -> None:
+    mine = copy_of(app, tmp_path / "app")
+    with Trap() as trap:
+        (mine / ".env").write_text(trap.settings, encoding="utf-8")
+        before = contents(mine)
+        code, report = run_checklist(mine)
+        assert trap.calls == 0, "the user's own .env was read"
+    assert contents(mine) == before
     assert red(report) == {}
     assert code == 0
     assert report["seconds"] < 90

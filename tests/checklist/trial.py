@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 TABLE = Path(__file__).with_name("sabotage.toml")
 # Put together here, so that no file of the repository looks as if it held a key.
@@ -41,6 +43,45 @@ class Sabotage:
         assert found == 1, f"{self.item} {self.name}: found {found} times in {self.file}"
         changed = text.replace(self.old, self.new.replace("{planted}", PLANTED))
         path.write_text(changed, encoding="utf-8")
+
+
+class Trap:
+    """A server that counts who calls it: the provider, alerts and telemetry of a user's `.env`."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        trap = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                trap.calls += 1
+                self.send_error(500)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    @property
+    def settings(self) -> str:
+        """A `.env` that leads here; what the app writes would lie beside it."""
+        url = f"http://127.0.0.1:{self._server.server_port}"
+        lines = {
+            "OPENAI_BASE_URL": f"{url}/v1",
+            "ALERT_URLS": url.replace("http", "json"),
+            "SENTRY_DSN": url.replace("://", "://public@") + "/1",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+            "DATABASE_URL": "sqlite:///data/mine.db",
+        }
+        return "".join(f"{name}={value}\n" for name, value in lines.items())
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
 
 
 def sabotages() -> list[Sabotage]:
