@@ -27,7 +27,7 @@ test: lint
 	pytest -n 2 --ignore=tests/deploy --ignore=tests/checklist $(ARGS)
 
 test-checklist: $(READY)
-	pytest tests/checklist $(ARGS)
+	CHECKLIST_JOBS=2 pytest -n 2 tests/checklist $(ARGS)
 
 test-deploy: $(READY)
 	pytest tests/deploy $(ARGS)

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.live import Live
 
 from app.foundation.project import load_project
-from checklist import outside, report, runner
+from checklist import report, runner
 from checklist.items import BY_NUMBER, ITEMS, Item
 from checklist.messages import load_texts
-from checklist.results import Report, Result
+from checklist.results import RefusedError, Report, Result
 
 EX_USAGE = 64
 FORMATS = {
@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     asked = _parser().parse_args(arguments)
     try:
-        found = outside.run(asked.url) if asked.url else _run(_items(asked.item))
-    except outside.RefusedError as refused:
+        found = _look_at(asked.url) if asked.url else _run(_items(asked.item))
+    except RefusedError as refused:
         print(refused, file=sys.stderr)
         return EX_USAGE
     if asked.format == "text":
@@ -51,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in asked.report:
         path.write_text(FORMATS[SUFFIXES[path.suffix]](found), encoding="utf-8")
     return found.exit_code
+
+
+def _look_at(url: str) -> Report:
+    from checklist import outside  # it loads the whole app, which takes a second
+
+    return outside.run(url)
 
 
 def _items(numbers: list[str] | None) -> list[Item]:

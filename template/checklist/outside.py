@@ -24,15 +24,11 @@ from app.standards.tokens.counting import byte_bound
 from checklist.items import BY_NUMBER, Item
 from checklist.messages import load_texts
 from checklist.outside_checks import CHECKS, UNSEEN, Deployment, Finding
-from checklist.results import Failure, Report, Result
+from checklist.results import Failure, RefusedError, Report, Result
 
 ADMIN_TOKEN = "CHECKLIST_ADMIN_TOKEN"
 APP_KEY = "CHECKLIST_APP_KEY"
 TIMEOUT_SECONDS = 30.0
-
-
-class RefusedError(Exception):
-    """It is not carried out; the text says why."""
 
 
 def run(url: str) -> Report:

@@ -10,6 +10,10 @@ EX_NEARLY = 1
 EX_NOT_READY = 2
 
 
+class RefusedError(Exception):
+    """The command is not carried out; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An expectation that was not met: what was expected, what was seen, which file to look at."""

@@ -19,7 +19,7 @@ from checklist.results import Failure, Result
 MAX_SECONDS = 90.0
 GOODBYE_SECONDS = 10.0
 # Items wait more than they work: one more at a time than there are processors.
-JOBS = min((os.cpu_count() or 1) + 1, 4)
+JOBS = int(os.environ.get("CHECKLIST_JOBS") or min((os.cpu_count() or 1) + 1, 4))
 
 
 def run(

@@ -44,6 +44,8 @@ def try_to_start(environment: dict[str, str], folder: Path) -> Refusal:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     listened = threading.Event()
     threading.Thread(target=_knock, args=(process, port, listened), daemon=True).start()

@@ -154,4 +154,4 @@ def test_the_next_day_begins_anew(
     seen = f"{_today(ZONE)}: {spent.status_code}, {_today(other)}: {fresh.status_code}"
     turned = (spent.status_code, fresh.status_code) == (503, 200)
     check.that(turned, "next_day", seen=seen, look="app/stores/day.py")
-    check.found("turned", seen=seen)
+    check.found("turned", before=_today(ZONE), after=_today(other))

@@ -91,4 +91,4 @@ def test_a_turn_costs_the_same_however_long_the_history(
     short, long = costs.values()
     seen = f"{short} tokens after {TURNS // 10} turns, {long} after {TURNS}"
     check.that(long <= 1.5 * short, "growth", seen=seen)
-    check.found("same_cost", seen=seen)
+    check.found("same_cost", short=short, few=TURNS // 10, long=long, many=TURNS)
