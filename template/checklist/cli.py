@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,6 +23,7 @@ from checklist.messages import load_texts
 from checklist.results import RefusedError, Report, Result
 
 EX_USAGE = 64
+EX_INTERRUPTED = 130  # as shells count it: 128 and the signal
 FORMATS = {
     "json": report.as_json,
     "html": report.as_html,
@@ -39,11 +41,16 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     asked = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console that has no ☑ must not end it
     try:
         found = _look_at(asked.url) if asked.url else _run(_items(asked.item))
     except RefusedError as refused:
         print(refused, file=sys.stderr)
         return EX_USAGE
+    except KeyboardInterrupt:
+        return EX_INTERRUPTED
     if asked.format == "text":
         Console().print(report.as_text(found))
     else:

@@ -33,10 +33,15 @@ def run(
 
     results: dict[str, Result] = {}
     with ThreadPoolExecutor(JOBS) as pool:
-        for future in as_completed([pool.submit(one, item) for item in items]):
-            result = future.result()
-            results[result.item.number] = result
-            on_end(result)
+        try:
+            for future in as_completed([pool.submit(one, item) for item in items]):
+                result = future.result()
+                results[result.item.number] = result
+                on_end(result)
+        except KeyboardInterrupt:
+            # The items that run have heard of it as well, and end their apps.
+            pool.shutdown(cancel_futures=True)
+            raise
     return [results[item.number] for item in items]
 
 
