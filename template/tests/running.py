@@ -16,14 +16,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
-from openai import OpenAI
 
 from app.foundation.project import load_project
 from app.foundation.settings import SECRETS, Settings
 from tests.fake_provider import FakeProvider
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 ROOT = Path(__file__).parents[1]
 # The checklist can look at another app than this one: its folder, and the command that serves it.
@@ -75,8 +77,10 @@ class RunningApp:
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
 
-    def client(self, caller: str = "alice", **options: Any) -> OpenAI:
+    def client(self, caller: str = "alice", **options: Any) -> "OpenAI":
         """The official client, which only knows another base URL. It does not retry."""
+        from openai import OpenAI  # half a second that not every test needs
+
         settings = {"max_retries": 0, "timeout": 30, **options}
         return OpenAI(base_url=f"{self.url}/v1", api_key=CALLERS[caller], **settings)
 

@@ -95,7 +95,13 @@ def run_checklist(app: Path, *arguments: str, **environment: str) -> tuple[int, 
     done = subprocess.run(
         [*COMMAND, "--format", "json", *arguments],
         cwd=app,
-        env={**os.environ, "PYTHONPATH": str(app), **environment},
+        # Compiled files are kept: dozens of processes start from the same code.
+        env={
+            **os.environ,
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPATH": str(app),
+            **environment,
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
