@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.running import APP, SERVE, clean_environment, free_port
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 20.0
 BUG = "/checklist-bug"
 _BUGGY_ROUTE = f'''
 

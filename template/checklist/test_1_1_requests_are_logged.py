@@ -54,7 +54,7 @@ def app(
         requests_per_minute=PER_MINUTE,
     )
     _end_in_every_way(running, fake)
-    until(lambda: all(_lines(running, name) for name in ENDINGS), 3)
+    until(lambda: all(_lines(running, name) for name in ENDINGS), 5)
     return running
 
 

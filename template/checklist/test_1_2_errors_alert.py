@@ -22,7 +22,7 @@ from tests.fake_provider import FakeProvider, Status
 
 # Fewer failures in a row than open a circuit breaker: that is item 3.3.
 BURST = 3
-PATIENCE_SECONDS = 6.0
+PATIENCE_SECONDS = 10.0
 # As long as a second message about the same trouble would need to come.
 SILENCE_SECONDS = 1.5
 

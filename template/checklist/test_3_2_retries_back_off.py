@@ -26,7 +26,7 @@ from tests.running import RunningApp
 ATTEMPTS = 4
 # The n-th pause is at most FIRST * 2^n seconds; what a busy machine may add.
 FIRST = 0.5
-MARGIN = 0.4
+MARGIN = 0.9
 # What the provider says to what is wrong with the request, the key or the model.
 HOPELESS = (400, 401, 404)
 # Two apps ask so often in one round; a round is repeated when chance has been unkind.

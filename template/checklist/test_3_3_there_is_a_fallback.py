@@ -34,7 +34,7 @@ TWO = (
     else {"providers": f"{FIRST},demo", "app_env": "development", "log_format": "json"}
 )
 BUDGET = 4.0
-MARGIN = 1.4
+MARGIN = 2.5
 # So many failures in a row open the breaker; the longest that it stays open, in seconds.
 FAILURES = 5
 COOLDOWN = 10.0

@@ -30,8 +30,8 @@ from tests.running import RunningApp
 
 DUPLICATES = 50
 # A dead owner's key is free when its lease is over: the budget and a few seconds more.
-QUICK = {"time_budget_seconds": 1, "store_timeout_seconds": 0.5}
-LEASE_SECONDS = 12.0
+QUICK = {"time_budget_seconds": 1, "store_timeout_seconds": 0.75}
+LEASE_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ LIMIT = 1000
 # What the chat format adds to the texts: a few tokens a message.
 OVERHEAD = 20
 MEGABYTE = 1_000_000
-HEALTHY_SECONDS = 0.5
+HEALTHY_SECONDS = 1.0
 REFUSED_SECONDS = 3.0
 ATTACKS = {
     "letters": "a" * MEGABYTE,
