@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 
+from checklist.messages import seen_as
 from tests.running import RunningApp
 
 CHAT = "/v1/chat/completions"
@@ -65,3 +66,13 @@ def tally(answers: list[httpx2.Response]) -> str:
     """How many answers had which status: `200 x 20, 429 x 6`."""
     statuses = [answer.status_code for answer in answers]
     return ", ".join(f"{status} x {statuses.count(status)}" for status in sorted(set(statuses)))
+
+
+def calls_seen(count: int) -> str:
+    """How many calls reached the provider, in words."""
+    return seen_as("calls", count=count)
+
+
+def status_after(answer: httpx2.Response, seconds: float) -> str:
+    """An answer's status and how long it took."""
+    return f"{answer.status_code}, {seconds:.1f} s"

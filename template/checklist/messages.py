@@ -3,6 +3,7 @@
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from app.foundation.messages import Messages
 from app.foundation.project import Language, load_project
@@ -14,3 +15,8 @@ def load_texts(language: Language | None = None) -> Messages:
     language = language or load_project().language
     path = Path(__file__).parent / "texts" / f"{language}.json"
     return Messages(language, json.loads(path.read_text(encoding="utf-8")))
+
+
+def seen_as(key: str, **facts: Any) -> str:
+    """What was seen, in words (`seen.<key>`)."""
+    return load_texts().text(f"seen.{key}", **facts)

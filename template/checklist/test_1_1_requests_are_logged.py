@@ -18,6 +18,7 @@ from checklist.asking import CHAT, question
 from checklist.check import Check
 from checklist.conftest import StartApp
 from checklist.listener import until
+from checklist.messages import seen_as
 from checklist.starting import BUG, app_with_a_bug
 from tests.fake_provider import FakeProvider, Reply, Reset, Status, Usage
 from tests.running import ADMIN_TOKEN, CALLERS, PROVIDER_KEY, RunningApp
@@ -101,7 +102,7 @@ def test_every_ending_leaves_one_true_line(app: RunningApp, check: Check) -> Non
             "one_line",
             name=name,
             status=status,
-            seen=f"{name}: {len(lines)} lines, status {statuses}",
+            seen=f"{name}: {seen_as('lines', count=len(lines))}, {statuses}",
         )
     times = [float(str(_lines(app, name)[0]["duration_ms"])) for name in ENDINGS]
     check.that(min(times) > 0, "duration", seen=f"{min(times)} ms")
@@ -141,7 +142,7 @@ def test_a_failure_has_its_stack_and_no_line_a_secret(app: RunningApp, check: Ch
             any("Error" in stack for stack in stacks),
             "stack",
             name=name,
-            seen=f"{len(lines)} lines, {len(stacks)} with a stack",
+            seen=seen_as("stacks", count=len(lines), stacks=len(stacks)),
             look="app/standards/visibility/logs.py",
         )
     written = json.dumps([_lines(app, name) for name in ENDINGS])

@@ -15,6 +15,7 @@ from pathlib import Path
 from app.foundation.project import load_project
 from checklist.check import Check
 from checklist.conftest import StartApp
+from checklist.messages import seen_as
 from checklist.starting import Refusal, try_to_start
 from checklist.stored import REQUIRED_SETTINGS
 from tests.fake_provider import FakeProvider
@@ -53,12 +54,17 @@ def test_everything_that_is_wrong_is_said_before_the_port_opens(
     for way, refusal in refusals.items():
         _check_refused(check, refusal, way)
         unsaid = [name for name in REQUIRED if name not in refusal.output]
-        check.that(not unsaid, "all_at_once", way=way, seen=f"{way}: no word about {unsaid}")
+        check.that(
+            not unsaid,
+            "all_at_once",
+            way=way,
+            seen=seen_as("unsaid", way=way, names=", ".join(unsaid)),
+        )
         value = (WAYS[way] or "").strip()
         check.that(
             not value or value not in refusal.output,
             "no_value",
-            seen=f"{way}: {value!r} was printed",
+            seen=seen_as("printed", way=way, value=value),
             look="app/standards/environment.py",
         )
     check.found("ways", names=len(REQUIRED), ways=len(WAYS))
@@ -87,7 +93,7 @@ def _changed(environment: dict[str, str], changes: dict[str, str | None]) -> dic
 
 
 def _check_refused(check: Check, refusal: Refusal, what: str) -> None:
-    ended = "still running" if refusal.code is None else f"exit code {refusal.code}"
-    seen = f"{what}: {'the port was open' if refusal.listened else ended}"
+    how = "listened" if refusal.listened else "running" if refusal.code is None else "ended"
+    seen = f"{what}: {seen_as(how, code=refusal.code)}"
     look = "app/standards/environment.py"
     check.that(refusal.code == EX_CONFIG and not refusal.listened, "refused", seen=seen, look=look)

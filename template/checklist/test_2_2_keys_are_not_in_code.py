@@ -18,6 +18,7 @@ from checklist.asking import CHAT, question
 from checklist.check import Check
 from checklist.conftest import StartApp
 from checklist.listener import Listener
+from checklist.messages import seen_as
 from checklist.stored import stored_bytes
 from tests.fake_provider import FakeProvider, Reply, Status
 from tests.running import ADMIN_TOKEN, APP, CALLERS, PROVIDER_KEY, production
@@ -59,11 +60,13 @@ def test_the_search_finds_a_planted_key(tmp_path: Path, check: Check) -> None:
 
 def test_the_file_of_secrets_stays_out(tmp_path: Path, check: Check) -> None:
     ignored = scan.ignored_by_git(APP, tmp_path, ".env")
-    check.that(ignored, "git", seen=".env: not ignored", look=".gitignore")
+    check.that(ignored, "git", seen=f".env: {seen_as('not_ignored')}", look=".gitignore")
     if (APP / "Dockerfile").exists():
         for name in (".env", "app/.env"):
             kept_out = scan.ignored_by_docker(APP, name)
-            check.that(kept_out, "docker", seen=f"{name}: copied", look=".dockerignore")
+            check.that(
+                kept_out, "docker", seen=f"{name}: {seen_as('not_ignored')}", look=".dockerignore"
+            )
     check.found("ignored")
 
 
@@ -92,7 +95,7 @@ def test_no_canary_in_anything_that_leaves_the_app(
         app.stop()
         sent = listener.texts
     used = fake.ledger.calls[0].key == hashlib.sha256(PROVIDER_KEY.encode()).hexdigest()[:12]
-    check.that(used, "canary_used", seen="the provider got another key", look="app/providers/")
+    check.that(used, "canary_used", seen=seen_as("other_key"), look="app/providers/")
 
     sinks = {
         "log": app.log(),

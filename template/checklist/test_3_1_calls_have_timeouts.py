@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from app.foundation.project import load_project
-from checklist.asking import ask, code_of, timed
+from checklist.asking import ask, calls_seen, code_of, status_after, timed
 from checklist.check import Check
 from checklist.conftest import StartApp
 from checklist.listener import Listener
@@ -116,7 +116,7 @@ def test_a_hanging_provider_costs_its_timeout(app: RunningApp, check: Check) -> 
         results = {way: future.result() for way, future in asked.items()}
     for way, (answer, seconds) in results.items():
         limit = WAYS[way][2]
-        seen = f"{way}: status {answer.status_code} after {seconds:.1f} s"
+        seen = f"{way}: {status_after(answer, seconds)}"
         check.that(seconds < limit + MARGIN, "provider", way=way, limit=limit, seen=seen)
         failed = answer.status_code in {503, 504} or '"error"' in answer.text
         check.that(failed, "provider_error", way=way, seen=seen)
@@ -130,21 +130,21 @@ def test_a_hanging_store_costs_its_timeout(
     asked = len(fake.ledger.calls)
     with hanging_store(production(fake, place)):
         answer, seconds = timed(app)
-    seen = f"status {answer.status_code} {code_of(answer)} after {seconds:.1f} s"
+    seen = f"{status_after(answer, seconds)} {code_of(answer)}"
     look = "app/stores/base.py"
     check.that(seconds < STORE + MARGIN, "store", limit=STORE, seen=seen, look=look)
     check.that(code_of(answer) == "store_unavailable", "store_refused", seen=seen, look=look)
     called = len(fake.ledger.calls) - asked
-    check.that(called == 0, "store_refused", seen=f"{called} calls to the provider", look=look)
+    check.that(called == 0, "store_refused", seen=calls_seen(called), look=look)
     check.found("store_ended", seconds=f"{seconds:.1f}")
 
 
 def test_a_hanging_alert_delays_nobody(alert_story: "Future[AlertStory]", check: Check) -> None:
     told = alert_story.result()
     look = "app/standards/visibility/delivery.py"
-    seen = f"status {told.answer.status_code} after {told.seconds:.1f} s"
+    seen = status_after(told.answer, told.seconds)
     answered = told.answer.status_code == 200 and told.seconds < MARGIN
     check.that(told.alerted and answered, "alert", seen=seen, look=look)
-    seen = f"stopped after {told.stopped:.1f} s"
+    seen = f"{told.stopped:.1f} s"
     check.that(told.stopped < SHUTDOWN + MARGIN, "shutdown", limit=SHUTDOWN, seen=seen, look=look)
     check.found("alert_ended", seconds=f"{told.stopped:.1f}")

@@ -20,6 +20,7 @@ from app.foundation.project import load_project
 from checklist.asking import ask
 from checklist.check import Check
 from checklist.conftest import StartApp
+from checklist.messages import seen_as
 from tests.fake_provider import FakeProvider, Reply, Status
 from tests.running import RunningApp
 
@@ -65,18 +66,22 @@ def test_pauses_grow_with_jitter(apps: dict[RunningApp, FakeProvider], check: Ch
         if all(len(pauses) == ATTEMPTS - 1 for pauses in samples) and _grows(samples):
             break
     counts = {len(pauses) + 1 for pauses in samples}
-    check.that(counts == {ATTEMPTS}, "attempts", count=ATTEMPTS, seen=f"attempts: {counts}")
+    check.that(
+        counts == {ATTEMPTS},
+        "attempts",
+        count=ATTEMPTS,
+        seen=seen_as("attempts", count=", ".join(map(str, sorted(counts)))),
+    )
     means = " / ".join(f"{mean(column):.2f} s" for column in zip(*samples, strict=True))
-    seen = f"mean pauses {means}"
-    check.that(_grows(samples), "grow", seen=seen)
+    check.that(_grows(samples), "grow", seen=means)
     spread = max(max(column) - min(column) for column in zip(*samples, strict=True))
-    check.that(spread > 0.1, "jitter", seen=seen)
+    check.that(spread > 0.1, "jitter", seen=means)
     within = all(
         pause < FIRST * 2**number + MARGIN
         for pauses in samples
         for number, pause in enumerate(pauses)
     )
-    check.that(within, "bounds", seen=seen)
+    check.that(within, "bounds", seen=means)
     check.found("pauses", means=means, count=len(samples))
 
 
@@ -104,7 +109,7 @@ def test_attempts_end(apps: dict[RunningApp, FakeProvider], check: Check) -> Non
     attempts = len(provider.ledger.calls)
     provider.reset()
     ask(app)  # an answer, so that these failures count for nothing in the next test
-    seen = f"{attempts} attempts, status {answer.status_code}"
+    seen = f"{seen_as('attempts', count=attempts)}, {answer.status_code}"
     check.that(attempts == ATTEMPTS, "attempts", count=ATTEMPTS, seen=seen)
     check.that(answer.status_code == 503, "given_up", seen=seen)
     check.found("counted", count=attempts)
@@ -132,5 +137,10 @@ def test_what_cannot_succeed_is_tried_once(
         attempts = len(provider.ledger.calls)
         provider.reset()
         ask(app)
-        check.that(attempts == 1, "once", status=status, seen=f"{status}: {attempts} attempts")
+        check.that(
+            attempts == 1,
+            "once",
+            status=status,
+            seen=f"{status}: {seen_as('attempts', count=attempts)}",
+        )
     check.found("tried_once", statuses=", ".join(map(str, HOPELESS)))

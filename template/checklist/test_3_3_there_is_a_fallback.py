@@ -20,9 +20,10 @@ import httpx2
 import pytest
 
 from app.foundation.project import load_project
-from checklist.asking import CHAT, ask, question, timed
+from checklist.asking import CHAT, ask, calls_seen, question, status_after, timed
 from checklist.check import Check
 from checklist.conftest import StartApp
+from checklist.messages import seen_as
 from tests.fake_provider import Behaviour, ErrorInside, FakeProvider, Garbage, Hang, Status
 from tests.running import RunningApp
 
@@ -97,11 +98,11 @@ def test_the_second_target_answers(app: RunningApp, fake: FakeProvider, check: C
         fake.when(lambda call: call.model == model, behaviour)
         answer, seconds = timed(app)
         fallback = answer.headers.get("x-fallback")
-        seen = f"{way}: status {answer.status_code}, X-Fallback {fallback}, {seconds:.1f} s"
+        seen = f"{way}: {status_after(answer, seconds)}, X-Fallback: {fallback}"
         second = answer.status_code == 200 and fallback == "true"
         check.that(second and seconds < BUDGET + MARGIN, "second", way=way, seen=seen)
         text = answer.json()["choices"][0]["message"]["content"]
-        check.that(bool(text), "second", way=way, seen=f"{way}: an empty answer")
+        check.that(bool(text), "second", way=way, seen=f"{way}: {seen_as('empty')}")
         fake.reset()
         ask(app)  # the first target answers, so that its failures do not add up
     check.found("answered", ways=", ".join(WAYS))
@@ -114,7 +115,7 @@ def test_when_all_are_down_the_apology_is_an_honest_503(
 ) -> None:
     look = "app/standards/availability/relay.py"
     for language, answer in story.result().apologies.items():
-        seen = f"{language}: status {answer.status_code} {answer.text[:120]}"
+        seen = f"{language}: {answer.status_code} {answer.text[:120]}"
         check.that(answer.status_code == 503, "apology", seen=seen, look=look)
         message = str(answer.json()["error"]["message"])
         korean = re.search("[가-힣]", message) is not None
@@ -125,8 +126,8 @@ def test_when_all_are_down_the_apology_is_an_honest_503(
 def test_a_dead_target_is_spared_and_comes_back(story: "Future[Story]", check: Check) -> None:
     told = story.result()
     look = "app/standards/availability/breaker.py"
-    seen = f"{told.calls_when_spared} calls, status {told.spared.status_code}"
+    seen = f"{calls_seen(told.calls_when_spared)}, {told.spared.status_code}"
     check.that(told.calls_when_spared == 0, "spared", count=FAILURES, seen=seen, look=look)
-    back = f"status {told.back.status_code} after {told.waited:.0f} s"
+    back = status_after(told.back, told.waited)
     check.that(told.back.status_code == 200, "back", seconds=COOLDOWN, seen=back, look=look)
     check.found("recovered", count=FAILURES, seconds=f"{told.waited:.0f}")

@@ -11,7 +11,7 @@ provider got.
 
 import pytest
 
-from checklist.asking import CHAT, ask_many, question, tally
+from checklist.asking import CHAT, ask_many, calls_seen, question, tally
 from checklist.check import Check
 from checklist.conftest import StartApp
 from tests.fake_provider import FakeProvider
@@ -49,7 +49,7 @@ def test_exactly_so_many_pass(app: RunningApp, fake: FakeProvider, check: Check)
     answers = ask_many(app, PER_CALLER + EXTRA)
     passed = sum(answer.status_code == 200 for answer in answers)
     called = len(fake.ledger.calls)
-    seen = f"{tally(answers)}; {called} calls to the provider"
+    seen = f"{tally(answers)}; {calls_seen(called)}"
     check.that(passed == called == PER_CALLER, "per_caller", count=PER_CALLER, seen=seen)
     refused = next(answer for answer in answers if answer.status_code != 200)
     policy, state = (refused.headers.get(name, "") for name in ("ratelimit-policy", "ratelimit"))
@@ -73,7 +73,7 @@ def test_a_forged_address_gains_nothing(app: RunningApp, fake: FakeProvider, che
     passed = sum(answer.status_code == 200 for answer in answers)
     called = len(fake.ledger.calls) - before
     left = PER_ADDRESS - PER_CALLER
-    seen = f"{tally(answers)}; {called} calls to the provider"
+    seen = f"{tally(answers)}; {calls_seen(called)}"
     look = "app/standards/spending/identity.py"
     check.that(passed == called == left, "per_address", count=left, seen=seen, look=look)
     check.found("forged", passed=passed, asked=len(answers))
@@ -90,7 +90,7 @@ def test_each_address_has_its_own_limit(behind_proxy: RunningApp, check: Check) 
         # What a client wrote itself stands to the left of what the proxy saw.
         again = status("198.51.100.9, 203.0.113.1")
         another = status("203.0.113.2")
-    seen = f"first: {one}, first with a forged hop: {again}, second: {another}"
+    seen = f"203.0.113.1: {one}, {again}; 203.0.113.2: {another}"
     look = "app/standards/spending/identity.py"
     as_meant = one == [200] * FEW + [429] and again == 429 and another == 200
     check.that(as_meant, "own_limit", count=FEW, seen=seen, look=look)

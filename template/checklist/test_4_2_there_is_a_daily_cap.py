@@ -22,6 +22,7 @@ from checklist.asking import CHAT, ask, ask_many, code_of, question, tally
 from checklist.check import Check
 from checklist.conftest import StartApp
 from checklist.listener import until
+from checklist.messages import seen_as
 from tests.fake_provider import FakeProvider, Reply, Usage
 from tests.running import RunningApp
 
@@ -98,7 +99,7 @@ def test_a_stream_that_the_client_left_is_charged(
     fake.ledger.idle()
     billed = _billed(fake)
     until(lambda: _spent(app) >= billed, 5)
-    seen = f"billed {billed:.6f} USD, charged {_spent(app):.6f} USD"
+    seen = seen_as("charged", billed=f"{billed:.6f}", charged=f"{_spent(app):.6f}")
     check.that(_spent(app) >= billed > 0, "left_stream", seen=seen, look="app/guarded.py")
     check.found("charged", billed=f"{billed:.6f}", charged=f"{_spent(app):.6f}")
 
@@ -114,13 +115,13 @@ def test_the_providers_books_stay_within_the_cap(
             break
     fake.ledger.idle()
     billed = _billed(fake)
-    seen = f"{billed:.4f} USD billed; {tally(answers)}"
+    seen = f"{seen_as('billed', billed=f'{billed:.4f}')}; {tally(answers)}"
     check.that(0 < billed <= CAP_USD, "within", cap=CAP_USD, seen=seen)
     refused = answers[-1]
     check.that(code_of(refused) == "daily_cost_cap", "refused", seen=f"{seen} {code_of(refused)}")
     midnight = DAY - _seconds_of_the_day()
     wait = int(refused.headers.get("retry-after", "0"))
-    seen = f"Retry-After: {wait} s, midnight in {midnight} s"
+    seen = seen_as("midnight", wait=wait, midnight=midnight)
     check.that(abs(wait - midnight) < 10, "retry_after", seen=seen, look="app/stores/day.py")
     check.found("billed", billed=f"{billed:.4f}", cap=CAP_USD, statuses=tally(answers))
 
@@ -137,7 +138,9 @@ def _warnings(app: RunningApp) -> list[dict[str, Any]]:
 def test_the_warning_comes_once(app: RunningApp, check: Check) -> None:
     until(lambda: bool(_warnings(app)), 3)
     told = _warnings(app)
-    check.that(len(told) == 1, "warning", seen=f"{len(told)} warnings", look="app/watch.py")
+    check.that(
+        len(told) == 1, "warning", seen=seen_as("warnings", count=len(told)), look="app/watch.py"
+    )
     check.found("warned", spent=f"{told[0].get('spent_usd', 0):.4f}")
 
 

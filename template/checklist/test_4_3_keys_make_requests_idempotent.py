@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from checklist.asking import CHAT, ask_many, code_of, question, tally
+from checklist.asking import CHAT, ask_many, calls_seen, code_of, question, status_after, tally
 from checklist.check import Check
 from checklist.conftest import StartApp
 from tests.fake_provider import FakeProvider, Hang, Reply
@@ -92,12 +92,12 @@ def test_fifty_duplicates_are_one_call(
     answers = ask_many(app, DUPLICATES, at_once=DUPLICATES, headers=[key], stream=stream)
     replay = ask_many(app, 1, headers=[key], stream=stream)[0]
     calls = len(fake.ledger.calls)
-    seen = f"{calls} calls to the provider; {tally(answers)}"
+    seen = f"{calls_seen(calls)}; {tally(answers)}"
     check.that(calls == 1, "one_call", count=DUPLICATES, seen=seen)
     first = next(answer for answer in answers if answer.status_code == 200)
     replayed = replay.headers.get("idempotency-replayed")
     same = replay.content == first.content and replayed == "true"
-    seen = f"status {replay.status_code}, Idempotency-Replayed: {replayed}"
+    seen = f"{replay.status_code}, Idempotency-Replayed: {replayed}"
     check.that(same, "replay", seen=seen, look="app/guarded.py")
     check.found("duplicates", count=len(answers), calls=calls)
 
@@ -111,11 +111,11 @@ def test_a_key_belongs_to_its_payload_and_its_caller(
         other = alice.post(CHAT, json=question("Something else"))
     with app.http("bob", **{"Idempotency-Key": "mine"}) as bob:
         bobs = bob.post(CHAT, json=question())
-    seen = f"status {other.status_code} {code_of(other)}"
+    seen = f"{other.status_code} {code_of(other)}"
     check.that(other.status_code == 422, "payload", seen=seen)
     calls = len(fake.ledger.calls)
     apart = calls == 2 and "idempotency-replayed" not in bobs.headers
-    check.that(apart, "caller", seen=f"{calls} calls to the provider")
+    check.that(apart, "caller", seen=calls_seen(calls))
     check.found("payload_refused")
 
 
@@ -124,7 +124,7 @@ def test_a_killed_owners_key_is_neither_stuck_nor_run_twice(
 ) -> None:
     told = aftermath.result()
     answer = told.answer
-    seen = f"status {answer.status_code} after {told.waited:.0f} s, {told.calls} calls"
+    seen = f"{status_after(answer, told.waited)}; {calls_seen(told.calls)}"
     look = "app/standards/spending/guard.py"
     check.that(answer.status_code != 409, "stuck", seconds=LEASE_SECONDS, seen=seen, look=look)
     check.that(told.calls == 1, "twice", seen=seen, look=look)

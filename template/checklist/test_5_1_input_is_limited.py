@@ -14,10 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from checklist.asking import CHAT, ask, code_of, question
+from checklist.asking import CHAT, ask, calls_seen, code_of, question
 from checklist.check import Check
 from checklist.conftest import StartApp
 from checklist.counting import tokens_of
+from checklist.messages import seen_as
 from tests.fake_provider import FakeProvider
 from tests.running import RunningApp
 
@@ -56,12 +57,12 @@ def test_the_limit_is_in_tokens_and_exact(
     fake.reset()
     ask(app, " hello" * passes)
     sent = sum(tokens_of(call.messages) for call in fake.ledger.calls)
-    seen = f"{sent} tokens passed"
+    seen = seen_as("tokens", count=sent)
     check.that(LIMIT - OVERHEAD <= sent <= LIMIT, "exact", limit=LIMIT, seen=seen)
     fake.reset()
     refused = ask(app, " hello" * fails)
     calls = len(fake.ledger.calls)
-    seen = f"status {refused.status_code} {code_of(refused)}, {calls} calls to the provider"
+    seen = f"{refused.status_code} {code_of(refused)}; {calls_seen(calls)}"
     clear = refused.status_code == 400 and code_of(refused) == "context_length_exceeded"
     check.that(clear and calls == 0, "refused", limit=LIMIT, seen=seen)
     told = str(refused.json()["error"]["message"])
@@ -73,7 +74,7 @@ def test_special_tokens_are_text(app: RunningApp, fake: FakeProvider, check: Che
     fake.reset()
     answer = ask(app, "<|endoftext|><|im_start|>system")
     sent = fake.ledger.calls[0].messages[-1][1] if fake.ledger.calls else ""
-    seen = f"status {answer.status_code}, sent {sent!r}"
+    seen = f"{answer.status_code} {sent!r}"
     look = "app/standards/tokens/counting.py"
     check.that(sent == "<|endoftext|><|im_start|>system", "special", seen=seen, look=look)
 
@@ -93,14 +94,14 @@ def test_attacks_are_refused_and_others_still_answered(
                 nobody.get("/healthz")
                 health = max(health, time.monotonic() - before)
             status, seconds = attack.result(), time.monotonic() - started
-            seen = f"{name}: status {status} after {seconds:.1f} s, /healthz {health:.2f} s"
+            seen = f"{name}: {status}, {seconds:.1f} s; /healthz {health:.2f} s"
             check.that(status in {400, 413}, "attack", name=name, seen=seen)
             look = "app/standards/tokens/counting.py"
             check.that(seconds < REFUSED_SECONDS, "attack", name=name, seen=seen, look=look)
             check.that(health < HEALTHY_SECONDS, "healthy", name=name, seen=seen, look=look)
             slowest = max(slowest, health)
     calls = len(fake.ledger.calls)
-    check.that(calls == 0, "nothing_sent", seen=f"{calls} calls to the provider")
+    check.that(calls == 0, "nothing_sent", seen=calls_seen(calls))
     check.found("attacks", count=len(ATTACKS), health=f"{slowest * 1000:.0f}")
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from app.foundation.project import load_project
-from checklist.asking import CHAT
+from checklist.asking import CHAT, calls_seen
 from checklist.check import Check
 from checklist.conftest import StartApp
 from checklist.counting import tokens_of
+from checklist.messages import seen_as
 from tests.fake_provider import FakeProvider, Reply
 from tests.fake_provider.ledger import Call
 from tests.running import RunningApp
@@ -61,10 +62,12 @@ def test_a_long_conversation_stays_small_and_whole(
     app: RunningApp, fake: FakeProvider, check: Check
 ) -> None:
     status, calls = _send(app, fake, TURNS)
-    check.that(status == 200 and bool(calls), "answered", seen=f"status {status}")
+    check.that(
+        status == 200 and bool(calls), "answered", seen=f"{status}; {calls_seen(len(calls))}"
+    )
     prompt = calls[-1].messages
     tokens = tokens_of(prompt)
-    seen = f"{tokens} tokens in {len(prompt)} messages"
+    seen = seen_as("prompt", tokens=tokens, messages=len(prompt))
     check.that(tokens <= LIMIT, "small", turns=TURNS, limit=LIMIT, seen=seen)
     roles = [role for role, _ in prompt]
     text = "\n".join(text for _, text in prompt)
@@ -86,9 +89,9 @@ def test_a_turn_costs_the_same_however_long_the_history(
     for turns in (TURNS // 10, TURNS):
         _, calls = _send(app, fake, turns, "bob")  # for whom nothing is summarised yet
         costs[turns] = sum(tokens_of(call.messages) for call in calls)
-        seen = f"{turns} turns: {len(calls)} calls"
+        seen = seen_as("turns", turns=turns, count=len(calls))
         check.that(1 <= len(calls) <= 2, "calls", seen=seen, look="app/summaries.py")
     short, long = costs.values()
-    seen = f"{short} tokens after {TURNS // 10} turns, {long} after {TURNS}"
+    seen = seen_as("costs", short=short, few=TURNS // 10, long=long, many=TURNS)
     check.that(long <= 1.5 * short, "growth", seen=seen)
     check.found("same_cost", short=short, few=TURNS // 10, long=long, many=TURNS)

@@ -127,6 +127,9 @@ def test_every_check_has_its_words() -> None:
             assert _gaps(texts[f"{item.number}.{key.value!s}"]) <= given, key.value
             used += 1
     assert used > 60
+    words = "".join(path.read_text(encoding="utf-8") for path in HERE.glob("*.py"))
+    said = set(re.findall(r"""seen_as\(["'](\w+)["']""", words)) | {"listened", "running", "ended"}
+    assert {f"seen.{key}" for key in said} == {key for key in texts if key.startswith("seen.")}
     assert {path.name for path in HERE.glob("test_*.py")} == {item.module.name for item in ITEMS}
 
 
