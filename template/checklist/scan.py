@@ -16,13 +16,26 @@ KEY = re.compile(
     rb"|\bxox[abprs]-[\w-]{20,}"  # Slack
     rb"|-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----"
 )
-SKIPPED_FOLDERS = {".git", ".venv", "venv", "node_modules", "__pycache__", "build", "dist", "data"}
+SKIPPED_FOLDERS = {
+    ".git",
+    ".venv",
+    "venv",
+    "node_modules",
+    "__pycache__",
+    "build",
+    "dist",
+    "data",
+    "secrets",
+}
 # Larger files are data; a key is in a file that somebody wrote.
 MAX_FILE_BYTES = 1_000_000
 
 
 def keys_in_files(folder: Path) -> list[str]:
-    """The files that hold what looks like a key, as `path:line`. Files of secrets are not read."""
+    """The files that hold what looks like a key, as `path:line`.
+
+    In a git repository these are the files that git does not ignore.
+    """
     found = []
     for path in sorted(_files(folder)):
         for number, line in enumerate(path.read_bytes().splitlines(), 1):
@@ -33,7 +46,7 @@ def keys_in_files(folder: Path) -> list[str]:
 
 def keys_in_history(folder: Path) -> list[str]:
     """The commits that added what looks like a key, as `commit path`; none without a history."""
-    if git(folder, "rev-parse", "--is-inside-work-tree", check=False).strip() != b"true":
+    if not _in_git(folder):
         return []
     log = git(folder, "log", "--all", "--patch", "--unified=0", "--no-color", "--no-ext-diff", ".")
     found, commit, path = [], "", ""
@@ -83,16 +96,28 @@ def git(folder: Path, *arguments: str, check: bool = True) -> bytes:
     ).stdout
 
 
+def _in_git(folder: Path) -> bool:
+    return git(folder, "rev-parse", "--is-inside-work-tree", check=False).strip() == b"true"
+
+
 def _files(folder: Path) -> Iterator[Path]:
+    if _in_git(folder):
+        listed = git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        paths = [folder / name for name in listed.decode("utf-8", "replace").split("\0") if name]
+    else:
+        paths = list(_walk(folder))
+    for path in paths:
+        if path.is_file() and path.stat().st_size <= MAX_FILE_BYTES:
+            yield path
+
+
+def _walk(folder: Path) -> Iterator[Path]:
     for where, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]
         for name in names:
-            path = Path(where, name)
-            secret = name == ".env" or name.startswith(".env.")
-            if secret and name != ".env.example":
-                continue
-            if path.is_file() and path.stat().st_size <= MAX_FILE_BYTES:
-                yield path
+            # Files of secrets are where secrets belong.
+            if name == ".env.example" or not name.startswith(".env"):
+                yield Path(where, name)
 
 
 def _matches(pattern: str, name: str) -> bool:
