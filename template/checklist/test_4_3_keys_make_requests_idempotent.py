@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -89,16 +90,17 @@ def test_fifty_duplicates_are_one_call(
     fake.reset()
     fake.always(Reply("same", delay_before=0.3))
     key = {"Idempotency-Key": f"duplicates-{stream}"}
-    answers = ask_many(app, DUPLICATES, at_once=DUPLICATES, headers=[key], stream=stream)
-    replay = ask_many(app, 1, headers=[key], stream=stream)[0]
+    same: dict[str, Any] = {"text": "Hello", "headers": [key], "stream": stream}
+    answers = ask_many(app, DUPLICATES, at_once=DUPLICATES, **same)
+    replay = ask_many(app, 1, **same)[0]
     calls = len(fake.ledger.calls)
     seen = f"{calls_seen(calls)}; {tally(answers)}"
     check.that(calls == 1, "one_call", count=DUPLICATES, seen=seen)
     first = next(answer for answer in answers if answer.status_code == 200)
     replayed = replay.headers.get("idempotency-replayed")
-    same = replay.content == first.content and replayed == "true"
+    equal = replay.content == first.content and replayed == "true"
     seen = f"{replay.status_code}, Idempotency-Replayed: {replayed}"
-    check.that(same, "replay", seen=seen, look="app/guarded.py")
+    check.that(equal, "replay", seen=seen, look="app/guarded.py")
     check.found("duplicates", count=len(answers), calls=calls)
 
 

@@ -31,7 +31,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     items = sorted({item for checked in rows.values() for item in checked})
     marks = {True: "☑", False: "☐", None: "·"}
     terminalreporter.write_sep("=", "items and sabotages: ☑ stays green, ☐ turns red, · not run")
-    terminalreporter.write_line(f"{'':66}{'  '.join(items)}")
+    terminalreporter.write_line(f"{'':74}{'  '.join(items)}")
     for name, checked in sorted(rows.items()):
         cells = "    ".join(marks[checked.get(item)] for item in items)
-        terminalreporter.write_line(f"{name:<67}{cells}")
+        terminalreporter.write_line(f"{name:<75}{cells}")
