@@ -26,7 +26,7 @@ TURNS = 500
 LIMIT = 1000
 NEWEST = 2
 INSTRUCTIONS = "Answer in the style of a lighthouse keeper."
-QUESTION = "And what is the newest question?"
+QUESTION = "And what is the newest question, {caller} wants to know?"
 SUMMARY = "They spoke of owls, and of the number 4711."
 
 
@@ -36,23 +36,24 @@ def app(start: StartApp) -> RunningApp:
     return start(max_input_tokens=LIMIT, max_attempts=1, providers=load_project().providers[0])
 
 
-def _conversation(turns: int) -> list[dict[str, str]]:
+def _conversation(turns: int, newest: str) -> list[dict[str, str]]:
     messages = [{"role": "system", "content": INSTRUCTIONS}]
     for number in range(turns):
         messages += [
             {"role": "user", "content": f"Question {number}: what do owls do at night?"},
             {"role": "assistant", "content": f"Answer {number}: they hunt, mostly mice."},
         ]
-    return [*messages, {"role": "user", "content": QUESTION}]
+    return [*messages, {"role": "user", "content": newest}]
 
 
 def _send(
     app: RunningApp, fake: FakeProvider, turns: int, caller: str = "alice"
 ) -> tuple[int, list[Call]]:
     """Ask with so long a history; the status, and the calls that it took."""
+    newest = QUESTION.format(caller=caller)
     fake.reset()
-    fake.when(lambda call: call.messages[-1][1] != QUESTION, Reply(SUMMARY))
-    body: dict[str, Any] = {"model": "auto", "messages": _conversation(turns)}
+    fake.when(lambda call: call.messages[-1][1] != newest, Reply(SUMMARY))
+    body: dict[str, Any] = {"model": "auto", "messages": _conversation(turns, newest)}
     with app.http(caller) as http:
         status = http.post(CHAT, json=body).status_code
     return status, fake.ledger.calls
@@ -73,7 +74,9 @@ def test_a_long_conversation_stays_small_and_whole(
     text = "\n".join(text for _, text in prompt)
     check.that(INSTRUCTIONS in text, "instructions", seen=f"{prompt[0]}")
     newest = [f"Question {TURNS - 1 - number}:" for number in range(NEWEST)]
-    kept = prompt[-1][1] == QUESTION and all(words in text for words in newest)
+    kept = prompt[-1][1] == QUESTION.format(caller="alice") and all(
+        words in text for words in newest
+    )
     check.that(kept, "newest", count=NEWEST, seen=f"{prompt[-3:]}")
     look = "app/standards/tokens/summary.py"
     check.that(SUMMARY in text, "summary", seen=f"{roles}", look=look)
