@@ -23,7 +23,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from checklist.asking import CHAT, ask_many, calls_seen, code_of, question, status_after, tally
+from checklist.asking import CHAT, ask, ask_many, calls_seen, code_of, question, status_after, tally
 from checklist.check import Check
 from checklist.conftest import StartApp
 from tests.fake_provider import FakeProvider, Hang, Reply
@@ -31,7 +31,7 @@ from tests.running import RunningApp
 
 DUPLICATES = 50
 # A dead owner's key is free when its lease is over: the budget and a few seconds more.
-QUICK = {"time_budget_seconds": 1, "store_timeout_seconds": 0.75}
+QUICK = {"time_budget_seconds": 1.5, "store_timeout_seconds": 0.75}
 LEASE_SECONDS = 20.0
 
 
@@ -53,12 +53,14 @@ def aftermath(start: StartApp, folder: Path) -> Iterator["Future[Aftermath]"]:
 
 def _kill_and_ask_again(start: StartApp, provider: FakeProvider, place: Path) -> Aftermath:
     app = start(at=place, provider=provider, **QUICK)
+    ask(app)  # what a first request loads must not use up this little time
+    provider.reset()
     provider.next(Hang("connect"))
     key = {"Idempotency-Key": "killed"}
     with app.http(**key) as http:
         asking = threading.Thread(target=_ask_in_vain, args=(http,))
         asking.start()
-        provider.ledger.wait_for(1)
+        provider.ledger.wait_for(1, 10)
         app.process.kill()
         asking.join()
     again = start(at=place, provider=provider, **QUICK)
