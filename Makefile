@@ -4,11 +4,12 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: help app test test-fire test-deploy bench lint lock snapshot clean
+.PHONY: help app test test-checklist test-fire test-deploy bench lint lock snapshot clean
 
 help:
 	@echo "make app                    generate an app with the defaults and start it on the demo provider"
 	@echo "make test                   lint, type-check and test; ARGS=\"-k answers\" goes to pytest"
+	@echo "make test-checklist         put a generated app's checklist on trial: sabotage, a naive app"
 	@echo "make test-fire              kill, freeze and cut off each store under a running app; minutes"
 	@echo "make test-deploy            deploy a generated app for real: Docker, started by the test if need be"
 	@echo "make bench                  measure everything (20 minutes); STORES=sqlite KEYS=1000000 say what"
@@ -25,7 +26,10 @@ app: $(READY)
 	@cd build/app && exec uv run --no-sync dev
 
 test: lint
-	pytest -n 2 --ignore=tests/deploy --ignore=tests/test_stores.py $(ARGS)
+	pytest -n 2 --ignore=tests/deploy --ignore=tests/checklist --ignore=tests/test_stores.py $(ARGS)
+
+test-checklist: $(READY)
+	CHECKLIST_JOBS=2 pytest -n 2 tests/checklist $(ARGS)
 
 test-fire: $(READY)
 	pytest tests/test_stores.py $(ARGS)

@@ -1,6 +1,7 @@
-"""The commands of the app: `uv run dev` and `uv run serve`."""
+"""The commands of the app: `uv run dev`, `uv run serve` and `uv run checklist`."""
 
 import asyncio
+import importlib.util
 import os
 import signal
 import sys
@@ -70,6 +71,15 @@ def serve() -> None:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(settings.time_budget_seconds) + 5,
         )
+
+
+def checklist() -> None:
+    """Run the checklist, which lies in the project's folder and in no installed package."""
+    if importlib.util.find_spec("checklist") is None:
+        sys.exit("The checklist is for development: run it in the project's folder.")
+    from checklist.cli import main
+
+    sys.exit(main())
 
 
 def _usable_providers() -> list[str]:

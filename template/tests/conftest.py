@@ -50,16 +50,16 @@ def app(shared_app: RunningApp, fake: FakeProvider) -> RunningApp:
 def start_app(fake: FakeProvider, tmp_path: Path) -> Iterator[StartApp]:
     """Start an app with changed settings: `start_app(workers=4, max_attempts=1)`.
 
-    All apps of a test have one store; `store_url` leads an app to another. `program` is what
-    Python runs in place of `serve`.
+    All apps of a test have one store; `store_url` leads an app to another. `command` is what
+    is run in place of `serve`.
     """
     with ExitStack() as stack:
 
         def start(
-            workers: int = 1, program: Sequence[str] = SERVE, **changes: object
+            workers: int = 1, command: Sequence[str] = SERVE, **changes: object
         ) -> RunningApp:
             environment = production(fake, tmp_path, **changes)
-            return stack.enter_context(running_app(environment, tmp_path, workers, program))
+            return stack.enter_context(running_app(environment, tmp_path, workers, command))
 
         yield start
 

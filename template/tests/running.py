@@ -7,6 +7,7 @@ with running_app(environment) as app:
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,23 +15,32 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import psutil
-from openai import OpenAI
 
 from app.foundation.project import load_project
+from app.foundation.settings import SECRETS, Settings
 from tests.fake_provider import FakeProvider
 from tests.servers import store_environment
 from tests.servers.ports import free_port
 
+if TYPE_CHECKING:
+    from openai import OpenAI
+
 ROOT = Path(__file__).parents[1]
+# The checklist can look at another app than this one: its folder, and the command that serves it.
+APP = Path(os.environ.get("CHECKLIST_APP") or ROOT).resolve()
+SERVE = shlex.split(os.environ.get("CHECKLIST_COMMAND", "")) or [
+    sys.executable,
+    "-c",
+    "from app.cli import serve; serve()",
+]
 ADMIN_TOKEN = "admin-0123456789"
 CALLERS = {"alice": "alice-0123456789", "bob": "bob-0123456789"}
 PROVIDER_KEY = "sk-canary-0123456789"
 START_SECONDS = 60.0
-SERVE = ("-c", "from app.cli import serve; serve()")
 
 
 def production(fake: FakeProvider, folder: Path, **changes: object) -> dict[str, str]:
@@ -74,8 +84,10 @@ class RunningApp:
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
 
-    def client(self, caller: str = "alice", **options: Any) -> OpenAI:
+    def client(self, caller: str = "alice", **options: Any) -> "OpenAI":
         """The official client, which only knows another base URL. It does not retry."""
+        from openai import OpenAI  # half a second that not every test needs
+
         settings = {"max_retries": 0, "timeout": 30, **options}
         return OpenAI(base_url=f"{self.url}/v1", api_key=CALLERS[caller], **settings)
 
@@ -137,21 +149,27 @@ class RunningApp:
 
 @contextmanager
 def running_app(
-    environment: dict[str, str], folder: Path, workers: int = 1, program: Sequence[str] = SERVE
+    environment: dict[str, str],
+    folder: Path,
+    workers: int = 1,
+    command: Sequence[str] = SERVE,
+    source: Path = APP,
 ) -> Iterator[RunningApp]:
     """Start `serve` and wait until it answers; it is ended and gone afterwards.
 
-    `program` is what Python is told to run, where that is something else around `serve`.
+    `command` is what is run in its place, where a test needs something around `serve`. `folder`
+    is where it runs: the `.env` and the data beside the code in `source` stay untouched.
     """
     port = free_port()
     log = folder / f"app-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *program],
-            cwd=ROOT,
+            command,
+            cwd=folder,
             env={
                 **clean_environment(),
                 **environment,
+                "PYTHONPATH": str(source),
                 "PORT": str(port),
                 "WEB_CONCURRENCY": str(workers),
             },
@@ -168,11 +186,14 @@ def running_app(
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without a setting of the app in it."""
-    from app.foundation.settings import Settings
+    """This process's environment without a setting of the app in it.
 
+    What lies in /run/secrets is overruled by a blank, which means that it is not set.
+    """
     ours = {name.upper() for name in Settings.model_fields}
-    return {name: value for name, value in os.environ.items() if name.upper() not in ours}
+    files = {path.name.upper() for path in SECRETS.iterdir()} if SECRETS.is_dir() else set()
+    kept = {name: value for name, value in os.environ.items() if name.upper() not in ours}
+    return {**kept, **dict.fromkeys(sorted(ours & files), "")}
 
 
 def _is_worker(process: psutil.Process) -> bool:

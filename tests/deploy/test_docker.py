@@ -7,6 +7,7 @@ in a test comes as a compose.override.yaml, as compose.yaml tells its readers to
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -243,6 +244,7 @@ def test_the_image_holds_the_app_and_nothing_secret(project: Project, tmp_path: 
     inside = {name for name in names if name.startswith("app/") and "/site-packages/" not in name}
     assert {name.split("/")[1] for name in inside} == {".venv", "data"}
     assert not [name for name in names if name.endswith(("/bin/uv", "/uv-cache"))]
+    assert not [name for name in names if re.search(r"/site-packages/(checklist|tests)/", name)]
 
 
 def test_an_image_built_again_has_the_new_code(project: Project) -> None:

@@ -1,6 +1,7 @@
 """Idempotency keys under fire: one execution, whoever dies at whatever instant."""
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.running import RunningApp, production, running_app
 pytestmark = pytest.mark.fire
 
 DUPLICATES = 500
-MORTAL = ("-m", "tests.fire.mortal")
+MORTAL = (sys.executable, "-m", "tests.fire.mortal")
 # A dead owner's lease: the time budget, four store timeouts and five seconds.
 QUICK = {"time_budget_seconds": 3, "store_timeout_seconds": 1}
 LEASE_SECONDS = 3 + 4 * 1 + 5
@@ -34,7 +35,7 @@ def mortal(
     """Four processes; the next one that is about to dispatch meets the fate that is written."""
     folder = tmp_path_factory.mktemp("mortal")
     environment = production(shared_fake, folder, fate=fate, **QUICK)
-    with running_app(environment, folder, workers=4, program=MORTAL) as app:
+    with running_app(environment, folder, workers=4, command=MORTAL) as app:
         yield app
 
 
@@ -75,7 +76,7 @@ async def test_an_owner_that_wakes_after_its_lease_calls_nobody(
     start_app: StartApp, fake: FakeProvider, tmp_path: Path
 ) -> None:
     fate = tmp_path / "fate"
-    sleeper = start_app(program=MORTAL, fate=fate, **QUICK)
+    sleeper = start_app(command=MORTAL, fate=fate, **QUICK)
     other = start_app(**QUICK)
     fate.write_text("SIGSTOP", encoding="utf-8")
     asked = Ask(key="asleep")

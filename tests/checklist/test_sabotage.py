@@ -1,0 +1,69 @@
+"""Every item of the checklist can fail: each sabotage turns its own item red, and no other."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.checklist.conftest import ROW
+from tests.checklist.trial import Sabotage, Trap, copy_of, red, run_checklist, sabotages
+from tests.kit import files
+
+Record = Callable[[str, object], None]
+TABLE = sabotages()
+WHOLE = [entry for entry in TABLE if not entry.alone]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of an app, but what Python has compiled."""
+    return {
+        name: path.read_bytes() for name, path in files(folder).items() if "__pycache__" not in name
+    }
+
+
+def row(name: str, report: dict[str, Any]) -> str:
+    """A row of the matrix."""
+    checked = {item["item"]: item["checked"] for item in report["items"]}
+    return json.dumps({"name": name, "checked": checked})
+
+
+def name_of(entry: Sabotage) -> str:
+    return f"{entry.item} {entry.name}"
+
+
+def test_every_item_has_one_that_is_run_against_all() -> None:
+    numbers = [entry.item for entry in WHOLE]
+    assert len(numbers) == len(set(numbers)) == 12
+    assert len({name_of(entry) for entry in TABLE}) == len(TABLE)
+
+
+def test_the_app_that_nobody_touched_is_ready_and_still_untouched(
+    app: Path, tmp_path: Path, record_property: Record
+) -> None:
+    mine = copy_of(app, tmp_path / "app")
+    with Trap() as trap:
+        (mine / ".env").write_text(trap.settings, encoding="utf-8")
+        before = contents(mine)
+        code, report = run_checklist(mine)
+        assert trap.calls == 0, "the user's own .env was read"
+    assert contents(mine) == before
+    assert red(report) == {}
+    assert code == 0
+    assert {item["item"] for item in report["items"]} == {entry.item for entry in WHOLE}
+    record_property(ROW, row("nothing", report))
+
+
+@pytest.mark.parametrize("entry", TABLE, ids=name_of)
+def test_exactly_the_item_and_its_dependants_turn_red(
+    app: Path, tmp_path: Path, record_property: Record, entry: Sabotage
+) -> None:
+    sabotaged = copy_of(app, tmp_path / "app")
+    entry.apply(sabotaged)
+    chosen = [f"--item={number}" for number in sorted(entry.red)] if entry.alone else []
+    code, report = run_checklist(app, *chosen, CHECKLIST_APP=str(sabotaged))
+    found = red(report)
+    record_property(ROW, row(name_of(entry), report))
+    assert set(found) == entry.red, found
+    assert code == (2 if len(found) >= 3 else 1)
