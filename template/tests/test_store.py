@@ -2,7 +2,7 @@
 
 import asyncio
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -310,3 +310,10 @@ async def test_many_leases_are_ended_in_small_steps(store: Store, clock: Clock) 
     assert steps > 1
     spending = await store.spending()
     assert (spending.settled_nano, spending.reserved_nano) == (50, 0)
+
+
+def test_threads_that_start_apps_share_a_folders_place(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(store_url, [tmp_path] * 8))) == 1
+        folders = [tmp_path / str(number) for number in range(8)]
+        assert len(set(pool.map(store_url, folders))) == 8

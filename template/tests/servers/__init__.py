@@ -9,6 +9,7 @@ the test process, however it ends. A server of yours is never used: DATABASE_URL
 not read.
 """
 
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
@@ -26,6 +27,10 @@ __all__ = [
     "store_environment",
     "store_url",
 ]
+
+
+# Threads of a test that start apps at once share one server, and one place for a folder.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 class Server(Protocol):
@@ -60,7 +65,8 @@ class _StoreModule(Protocol):
 
 def store_url(folder: Path) -> str:
     """The URL of a place that is empty at first, and the same one for the same folder."""
-    return _module().place(folder.resolve())
+    with _ONE_AT_A_TIME:
+        return _module().place(folder.resolve())
 
 
 def store_environment(folder: Path, url: str | None = None) -> dict[str, str]:
@@ -71,7 +77,8 @@ def store_environment(folder: Path, url: str | None = None) -> dict[str, str]:
 
 def store_contents(folder: Path) -> bytes:
     """Every byte that the folder's place holds: keys, values, rows, as they were given to it."""
-    return _module().contents(folder.resolve())
+    with _ONE_AT_A_TIME:
+        return _module().contents(folder.resolve())
 
 
 def own_server(clock: Clock | None = None, **configuration: Any) -> AbstractContextManager[Server]:
@@ -79,7 +86,8 @@ def own_server(clock: Clock | None = None, **configuration: Any) -> AbstractCont
 
     `own_server(maxmemory="3mb")` on Redis, `own_server(max_connections=10)` on PostgreSQL.
     """
-    return _module().own(clock, **configuration)
+    with _ONE_AT_A_TIME:
+        return _module().own(clock, **configuration)
 
 
 def _module() -> _StoreModule:

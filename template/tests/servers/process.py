@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ from tests.servers.ports import free_port
 from tests.servers.proxy import Proxy
 
 Process = TypeVar("Process", bound="ServerProcess")
+
+_TELLING = threading.Lock()
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
@@ -186,5 +189,6 @@ def data_root() -> Path:
 def _tell_guardian(line: str) -> None:
     process = _guardian()[0]
     assert process.stdin is not None
-    process.stdin.write(f"{line}\n")
-    process.stdin.flush()
+    with _TELLING:
+        process.stdin.write(f"{line}\n")
+        process.stdin.flush()
