@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from dotenv import dotenv_values
 
@@ -55,9 +57,7 @@ def serve() -> None:
     configure_logs(settings)  # of this process: each worker configures its own
     # uvicorn raises the signal again after its shutdown: a stop that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with tempfile.TemporaryDirectory(prefix="metrics-", ignore_cleanup_errors=True) as folder:
-        if settings.web_concurrency > 1:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # where the workers share their metrics
+    with _shared_metrics(settings.web_concurrency):
         uvicorn.run(
             FACTORY,
             factory=True,
@@ -71,6 +71,17 @@ def serve() -> None:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(settings.time_budget_seconds) + 5,
         )
+
+
+@contextmanager
+def _shared_metrics(workers: int) -> Iterator[None]:
+    """A folder where several workers share their metrics; one alone needs none, and no disk."""
+    if workers == 1:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="metrics-", ignore_cleanup_errors=True) as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield
 
 
 def checklist() -> None:

@@ -2,6 +2,7 @@
 
 import math
 import sqlite3
+from functools import cached_property
 
 from app.stores.base import Rate, RateState
 
@@ -26,8 +27,6 @@ class RateCounter:
         self._used: int = used
         self._oldest: float | None = oldest
         self._stale: int = stale
-        self.wait = self._wait()
-        """Seconds until one more may pass; 0 when it may now."""
 
     @property
     def state(self) -> RateState:
@@ -36,7 +35,9 @@ class RateCounter:
         reset = self.wait or oldest - self._now
         return RateState(self._rate, max(self._rate.quota - self._used, 0), reset)
 
-    def _wait(self) -> float:
+    @cached_property
+    def wait(self) -> float:
+        """Seconds until one more may pass; 0 when it may now."""
         wait, used = 0.0, self._used
         if used < self._rate.quota:
             return wait

@@ -54,12 +54,13 @@ class Steps:
         if any(waits):
             longest = max(waits)
             return Refused("rate", longest, states, admission.rates[waits.index(longest)])
-        committed = self._committed([cap.subject for cap in admission.caps])
+        subjects = json.dumps([cap.subject for cap in admission.caps])
+        committed = self._committed(subjects)
         for cap in admission.caps:
             if committed.get(cap.subject, 0) + admission.amount_nano > cap.limit_nano:
                 reason: Refusal = "app_cap" if cap.name == "app" else "caller_cap"
                 return Refused(reason, seconds_to_midnight(self._now, self._timezone), states)
-        self._write(admission)
+        self._write(admission, subjects)
         return Admitted(tuple(rate.count() for rate in rates))
 
     def _check_claim(self, claim: Claim) -> Decision | None:
@@ -91,19 +92,18 @@ class Steps:
             return Refused("in_progress", IN_PROGRESS_SECONDS)
         return Replay(answer, expires_at - self._now)
 
-    def _committed(self, subjects: list[str]) -> dict[str, int]:
-        """What each has spent and holds, of those that have done either today."""
+    def _committed(self, subjects: str) -> dict[str, int]:
+        """What each of a JSON list has spent and holds, of those that have done either today."""
         return dict(
             self._db.execute(
                 "SELECT subject, settled_nano + reserved_nano FROM spend"
                 " WHERE day = ? AND subject IN (SELECT value FROM json_each(?))",
-                (self._day.isoformat(), json.dumps(subjects)),
+                (self._day.isoformat(), subjects),
             )
         )
 
-    def _write(self, admission: Admission) -> None:
+    def _write(self, admission: Admission, subjects: str) -> None:
         claim = admission.claim
-        subjects = json.dumps([cap.subject for cap in admission.caps])
         limit = next(cap.limit_nano for cap in admission.caps if cap.name == "app")
         self._db.execute(
             "INSERT INTO spend (day, subject, reserved_nano)"
