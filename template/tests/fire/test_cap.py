@@ -84,6 +84,7 @@ async def a_killing(app: RunningApp, chance: random.Random, asked: list[Ask]) ->
     """Let them ask, and kill a random worker in the middle of it."""
     asking = asyncio.create_task(crowd(app, asked))
     await asyncio.sleep(chance.uniform(0.02, 0.12))  # on an idle machine a portion is soon over
+    assert not asking.done()
     chance.choice(app.workers()).kill()
     return await asking
 

@@ -55,8 +55,9 @@ async def test_the_warning_comes_once_a_day(
             heard = await crowd(app, [Ask()] * 120)
             assert {answer.code for answer in heard} == {"ok", "daily_cost_cap"}
             # Of so many at once most are refused for what the others hold; these spend the rest.
-            while (await crowd(app, [Ask()]))[0].code == "ok":
+            while (last := (await crowd(app, [Ask()]))[0].code) == "ok":
                 pass
+            assert last == "daily_cost_cap"
             await until(partial(told, app, day), REAP_SECONDS, f"warning {day}")
             assert 0.04 <= warnings(app)[-1]["spent_usd"] <= 0.05
             # A process that has told it once takes ten seconds to tell it again.
