@@ -28,7 +28,7 @@ FLOORS = [
     {"stores", "providers"},
     {"wire"},
     {"standards"},
-    {"exchange", "health", "summaries", "targets", "watch"},
+    {"exchange", "health", "hosting", "summaries", "targets", "watch"},
     {"guarded"},
     {"preflight", "edge"},
     {"model"},
@@ -39,7 +39,7 @@ FLOORS = [
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 6_660
+MOST_CODE = 6_690
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

@@ -6,6 +6,7 @@ from app.foundation.checks import Problem
 from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.foundation.settings import Settings
+from app.hosting import hosting_problems
 from app.standards.environment import load_or_exit, stop
 from app.standards.visibility.delivery import alert_url_problems
 from app.stores.base import Store, StoreSetupError, StoreUnavailableError
@@ -18,7 +19,7 @@ CONCERN_SECONDS = 60.0
 
 def check_environment() -> Settings:
     """The settings; or every problem at once on standard error, and exit code 78."""
-    return load_or_exit(price_problems, _alert_problems)
+    return load_or_exit(price_problems, hosting_problems, _alert_problems)
 
 
 def _alert_problems(settings: Settings) -> list[Problem]:

@@ -1,7 +1,9 @@
 """A bad environment: everything that is wrong at once, exit code 78, and no value printed."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -196,3 +198,14 @@ def test_every_complaint_has_words_in_both_languages() -> None:
     )
     assert len(complaints) > 20
     assert {f"setting.{complaint}" for complaint in complaints} <= english.texts.keys()
+
+
+def test_what_a_function_does_not_allow_is_refused(fake: FakeProvider, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "app", tmp_path / "app")
+    answers = tmp_path / "app/project.json"
+    answers.write_text(json.dumps(json.loads(answers.read_text()) | {"deploy": "vercel"}))
+    here = {"PYTHONPATH": str(tmp_path), "TIME_BUDGET_SECONDS": "271"}
+    ended = start(production(fake, tmp_path) | here, cwd=tmp_path)
+    assert ended.returncode == 78
+    assert "  TIME_BUDGET_SECONDS: " in ended.stderr
+    assert ("  DATABASE_URL: " in ended.stderr) == (STORE == "sqlite")

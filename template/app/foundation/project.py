@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Language = Literal["en", "ko"]
 StoreName = Literal["sqlite", "redis", "postgres"]
+DeployName = Literal["docker", "vercel", "aws"]
 
 
 class OnCall(BaseModel):
@@ -33,7 +34,7 @@ class Project(BaseModel):
     providers: tuple[str, ...]
     models: dict[str, str]
     store: StoreName
-    deploy: str
+    deploy: DeployName
     web_page: bool
     daily_cost_cap_usd: Decimal
     on_call: OnCall
