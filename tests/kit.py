@@ -15,6 +15,7 @@ from tests.releases.snapshot import PARTS, ROOT, git
 
 TEMPLATE = ROOT / "template"
 PROVIDERS = ("openai", "anthropic", "gemini", "compatible")
+STORES = ("sqlite", "redis", "postgres")
 ON_CALL = {"on_call_name": "Kim Minji", "on_call_contact": "+82 10 5550 0100"}
 
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.kit import PROVIDERS, answers, generate, run
+from tests.kit import PROVIDERS, STORES, answers, generate, run
 
 pytestmark = pytest.mark.apps
 
@@ -64,4 +64,4 @@ def test_every_python_and_every_provider_is_tried() -> None:
     assert alone == set(PROVIDERS)
     assert {given.get("language", "en") for _, given in APPS} == {"en", "ko"}
     assert {given.get("web_page", True) for _, given in APPS} == {True, False}
-    assert {given.get("store", "sqlite") for _, given in APPS} == {"sqlite", "redis", "postgres"}
+    assert {given.get("store", "sqlite") for _, given in APPS} == set(STORES)

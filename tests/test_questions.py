@@ -13,7 +13,7 @@ from copier import run_copy
 from genai_prices import Usage, calc_price
 from jinja2.sandbox import SandboxedEnvironment
 
-from tests.kit import CONFIG, ON_CALL, QUESTIONS, answers, generate, run
+from tests.kit import CONFIG, ON_CALL, PROVIDERS, QUESTIONS, STORES, answers, generate, run
 
 ASKED = {
     name: question for name, question in QUESTIONS.items() if question.get("when") is not False
@@ -62,6 +62,15 @@ def test_every_question_has_help_and_a_default(name: str) -> None:
     assert all(len(line) <= 84 for line in question["help"].splitlines())
     assert "default" in question
     assert "choices" in question or "validator" in question
+
+
+def test_the_tests_know_every_provider_and_every_store() -> None:
+    offered = [QUESTIONS[name]["choices"].values() for name in ("providers", "store")]
+    values = [
+        tuple(choice["value"] if isinstance(choice, dict) else choice for choice in choices)
+        for choices in offered
+    ]
+    assert values == [PROVIDERS, STORES]
 
 
 def test_nothing_needs_trust() -> None:

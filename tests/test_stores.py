@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import QUESTIONS, TEMPLATE, answers, generate, run
+from tests.kit import STORES, TEMPLATE, answers, generate, run
 
 pytestmark = pytest.mark.apps
 
-STORES = list(QUESTIONS["store"]["choices"].values())
 FIRE = (sys.executable, "-m", "pytest", "-m", "fire", "-p", "no:cacheprovider", "-q")
 
 
@@ -23,7 +22,3 @@ def test_the_invariants_hold_under_fire(folder: Path, tmp_path: Path, store: str
     said = run(app, *FIRE, "-rA", "--durations=0")
     print(said)
     assert not re.search(r"\d+ (skipped|xfailed|xpassed|failed|error)", said.splitlines()[-1])
-
-
-def test_every_store_is_tried() -> None:
-    assert set(STORES) == {"sqlite", "redis", "postgres"}
