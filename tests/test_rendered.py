@@ -60,6 +60,7 @@ DISTRIBUTIONS = {
     "dotenv": "python-dotenv",
     "pydantic_core": "pydantic",
     "yaml": "pyyaml",
+    "botocore": "boto3",
 }
 RESERVED = {
     "con",
@@ -251,8 +252,9 @@ def test_settings_are_those_of_the_app(app: App) -> None:
     }
     # compose.yaml reads the one; each app knows only its own store's address.
     extra = {"POSTGRES_PASSWORD"} if app.given["store"] == "postgres" else set()
-    other = "DATABASE_URL" if app.given["store"] == "redis" else "REDIS_URL"
-    assert set(offered) == (known - {other}) | extra
+    other = {"DATABASE_URL" if app.given["store"] == "redis" else "REDIS_URL"}
+    other |= set() if app.given["deploy"] == "aws" else {"AWS_SECRET_NAME"}
+    assert set(offered) == (known - other) | extra
     assert not re.search(r"^[^#\n]", text, re.MULTILINE), "every line of the example is a comment"
 
 

@@ -15,7 +15,7 @@ LONGEST_BUDGET: dict[DeployName, float] = {"vercel": 270, "aws": 870}
 
 
 def hosting_problems(settings: Settings) -> list[Problem]:
-    """The settings that do not fit the place: a store on its disk, a budget over its duration."""
+    """What does not fit the place: a store on its disk, a long budget, a secret of AWS."""
     project = load_project()
     place, wrong = PLACES[project.deploy], []
     if project.deploy in NO_LASTING_DISK and project.store == "sqlite":
@@ -24,4 +24,6 @@ def hosting_problems(settings: Settings) -> list[Problem]:
     if settings.time_budget_seconds > longest:
         facts = {"place": place, "longest": longest}
         wrong.append(Problem("time_budget_seconds", "over_duration", facts))
+    if settings.aws_secret_name and project.deploy != "aws":
+        wrong.append(Problem("aws_secret_name", "aws_only"))
     return wrong

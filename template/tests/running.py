@@ -21,7 +21,8 @@ import httpx2
 import psutil
 
 from app.foundation.project import load_project
-from app.foundation.settings import SECRETS, Settings
+from app.foundation.settings import Settings
+from app.foundation.sources import SECRETS
 from tests.fake_provider import FakeProvider
 from tests.servers import store_environment
 from tests.servers.ports import free_port

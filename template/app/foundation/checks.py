@@ -35,6 +35,14 @@ class Problem:
     other_words: str = ""
 
 
+class UnreadableSourceError(Exception):
+    """A place where settings are kept cannot be read; `problem` says which and why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.complaint)
+        self.problem = problem
+
+
 def wrong(complaint: str, **facts: Any) -> PydanticCustomError:
     """The error that a check raises."""
     return PydanticCustomError(complaint, complaint, facts)

@@ -1,13 +1,13 @@
 """Every setting of the app: its name, unit, default and limits. Read once, at start.
 
-Sources, strongest first: the environment, `.env` (not in production), `/run/secrets/*`.
+Sources, strongest first: the environment, `.env` (not in production), `/run/secrets/*`, and AWS
+Secrets Manager where AWS_SECRET_NAME is set.
 `standards/environment.py` turns what is wrong into a report and exit code 78.
 """
 
 import os
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -21,11 +21,17 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticUseDefault
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from app.foundation import checks
 from app.foundation.checks import Problem
 from app.foundation.project import Project, load_project
+from app.foundation.sources import SECRETS, with_secret_manager
 
 NANO_PER_USD = 1_000_000_000
 SQLITE_URL = "sqlite:///data/app.db"  # below the folder that the app is started in
@@ -129,9 +135,24 @@ class Settings(BaseSettings):
     sentry_dsn: SecretUrl | None = None
     otel_exporter_otlp_endpoint: Url | None = None
 
+    aws_secret_name: str | None = None
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] | None = None
     log_prompts: bool = False
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The usual sources, strongest first, and AWS Secrets Manager where it is named."""
+        usual = (init_settings, env_settings, dotenv_settings, file_secret_settings)
+        return with_secret_manager(settings_cls, usual)
 
     @field_validator("providers")
     @classmethod
@@ -307,22 +328,11 @@ class Settings(BaseSettings):
         return [value for value in values if not value.startswith("sqlite:")]
 
 
-SECRETS = Path("/run/secrets")
-
-
-def unreadable_secrets() -> list[Problem]:
-    """The secrets that were given as files which this process may not read."""
-    if not SECRETS.is_dir():
-        return []
-    return [
-        Problem(path.name.lower(), "unreadable", {"path": str(path)})
-        for path in sorted(SECRETS.iterdir())
-        if path.name.lower() in Settings.model_fields and not os.access(path, os.R_OK)
-    ]
-
-
 def read_settings() -> Settings:
-    """Read the environment. Raises `InvalidSettingsError` with everything that is wrong."""
+    """Read the environment. Raises `InvalidSettingsError` with everything that is wrong.
+
+    Raises `UnreadableSourceError` where AWS_SECRET_NAME names what cannot be read.
+    """
     production = os.environ.get("APP_ENV", "").strip() == "production"
     return Settings(
         _env_file=None if production else ".env",

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from app.foundation.checks import Problem
+from app.foundation.checks import Problem, UnreadableSourceError
 from app.foundation.messages import Messages, load_messages
 from app.foundation.project import load_project
 from app.foundation.settings import (
     InvalidSettingsError,
     Settings,
     read_settings,
-    unreadable_secrets,
 )
+from app.foundation.sources import unreadable_secrets
 
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 
@@ -27,13 +27,15 @@ def load_or_exit(*checks: Check) -> Settings:
 
     `checks` know what no setting knows of itself, such as whether a model's price is known.
     """
-    if unreadable := unreadable_secrets():
+    if unreadable := unreadable_secrets(Settings.model_fields):
         stop(unreadable)
     problems: list[Problem] = []
     try:
         settings = read_settings()
     except InvalidSettingsError as error:
         settings, problems = error.settings, error.problems
+    except UnreadableSourceError as error:
+        stop([error.problem])  # what is missing without it is no news
     for check in checks:
         problems += check(settings)
     if problems:
