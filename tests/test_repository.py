@@ -29,7 +29,9 @@ FLOORS = [
     {"stores", "providers"},
     {"wire"},
     {"standards"},
+    {"launch"},
     {"exchange", "health", "hosting", "summaries", "targets", "watch"},
+    {"answers"},
     {"guarded"},
     {"preflight", "edge"},
     {"model"},
@@ -40,7 +42,7 @@ FLOORS = [
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 6_810
+MOST_CODE = 6_930
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

@@ -14,7 +14,8 @@ from app.standards.spending.identity import Caller
 class Context:
     """Who asks, from where, and in which language they are answered.
 
-    `route` is the idempotency key's scope; `deadline` is the whole HTTP request's.
+    `route` is the idempotency key's scope; `deadline` is the whole HTTP request's. With `no_store`
+    the answer is neither taken from the cache nor kept in it.
     """
 
     caller: Caller
@@ -23,6 +24,7 @@ class Context:
     messages: Messages
     deadline: Deadline
     idempotency_key: str | None = None
+    no_store: bool = False
 
 
 @dataclass(frozen=True, slots=True)

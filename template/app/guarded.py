@@ -6,33 +6,32 @@ The public route and the user's own features in `yours/` both come through here;
 way to a provider. Nothing is spent before `admit`, and whatever happens after it ends in `settle`.
 """
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from loguru import logger
 
 from app import wire
+from app.answers import JSON, SSE, Answers, Keeping
 from app.exchange import Context, Event, Live, Whole
 from app.foundation.errors import AppError
 from app.foundation.settings import Settings
+from app.launch.caching import LOOK_AGAIN_SECONDS
 from app.providers.base import Message, Prompt, Usage
 from app.standards.availability.bill import Bill
 from app.standards.availability.deadline import Deadline
 from app.standards.availability.relay import Call, Relay, Stream, Target
-from app.standards.spending import idempotency
 from app.standards.spending.guard import Guard, Reservation
-from app.standards.spending.idempotency import Execution
 from app.standards.tokens.counting import prompt_bound
 from app.standards.tokens.gate import Gate, split
 from app.standards.tokens.history import History, Plan
-from app.stores.base import Replay, StoredAnswer
+from app.stores.base import StoredAnswer
 from app.summaries import Background, Summaries
-
-JSON = "application/json"
-SSE = "text/event-stream"
 
 
 @dataclass(slots=True)
@@ -43,7 +42,7 @@ class _Work:
     context: Context
     targets: tuple[Target, ...]
     background: Background
-    execution: Execution | None
+    keeping: Keeping
     bill: Bill
 
 
@@ -60,6 +59,7 @@ class RequestPath:
         gate: Gate,
         history: History,
         summaries: Summaries,
+        answers: Answers,
         instructions: str,
     ) -> None:
         self._settings = settings
@@ -69,6 +69,7 @@ class RequestPath:
         self._gate = gate
         self._history = history
         self._summaries = summaries
+        self._answers = answers
         self._instructions = instructions
 
     async def complete(self, request: wire.ChatRequest, context: Context) -> Whole:
@@ -84,8 +85,9 @@ class RequestPath:
             await self._give_up(work, reservation, error)
             raise
         cost = work.bill.close()
+        work.keeping.judge(answer.finish_reason, context.record)
         body = wire.completion(answer, context.record)
-        await reservation.settle(cost, _kept(work, 200, JSON, body))
+        await reservation.settle(cost, work.keeping.kept(200, JSON, body))
         return Whole(200, JSON, body)
 
     async def stream(self, request: wire.ChatRequest, context: Context) -> Live | Whole:
@@ -112,24 +114,30 @@ class RequestPath:
         record.metadata = request.metadata
         record.end_user = _end_user(request, context)
         targets = self._order(request.model)
-        execution = self._execution(request, context)
+        keeping = self._answers.keeping(
+            request,
+            context,
+            deterministic=self._temperature(request) == 0,
+            question=lambda: self._question(request, targets),
+        )
         with record.timed("guard"):
             plan = await self._plan(request, context.deadline)
         background = await self._summaries.background(plan, context.caller.name)
         if settings.log_prompts:
             logger.info("prompt", prompt=[m.model_dump() for m in request.messages])
-        return _Work(request, context, targets, background, execution, Bill(record))
+        return _Work(request, context, targets, background, keeping, Bill(record))
 
-    def _execution(self, request: wire.ChatRequest, context: Context) -> Execution | None:
-        if context.idempotency_key is None:
-            return None
-        return idempotency.execution(
-            context.idempotency_key,
-            caller=context.caller.name,
-            route=context.route,
-            payload=request.model_dump(mode="json", exclude_unset=True),
-            keep_seconds=self._settings.idempotency_ttl_seconds,
-        )
+    def _question(self, request: wire.ChatRequest, targets: tuple[Target, ...]) -> dict[str, Any]:
+        """All that an answer depends on, beside the caller."""
+        return {
+            "request": request.model_dump(mode="json", exclude_unset=True, exclude={"metadata"}),
+            "temperature": self._temperature(request),
+            "seed": self._seed(request),
+            "max_output_tokens": self._output_cap(request),
+            "max_history_messages": self._settings.max_history_messages,
+            "models": [(target.provider.name, target.provider.model) for target in targets],
+            "instructions": self._instructions,
+        }
 
     async def _plan(self, request: wire.ChatRequest, deadline: Deadline) -> Plan:
         """Count, refuse what is too long, and choose the turns that are sent."""
@@ -168,10 +176,21 @@ class RequestPath:
         output = self._output_cap(work.request)
         amount = self._relay.worst_nano(work.targets, self._input_bound(work), output)
         amount += work.background.worst_nano(work.targets)
-        claim = work.execution.claim if work.execution else None
-        context = work.context
-        admitted = await self._guard.admit(context.caller, amount, claim, context.record)
-        return self._replayed(work, admitted) if isinstance(admitted, Replay) else admitted
+        context, keeping = work.context, work.keeping
+        while True:
+            try:
+                claim = keeping.claim
+                admitted = await self._guard.admit(context.caller, amount, claim, context.record)
+            except AppError as error:
+                if not (keeping.cached and error.code == "idempotency_in_progress"):
+                    raise
+                await _wait(context.deadline)
+                continue
+            if isinstance(admitted, Reservation):
+                return admitted
+            if (replayed := keeping.replayed(admitted, context)) is not None:
+                return replayed
+            keeping.give_up(context)
 
     def _input_bound(self, work: _Work) -> int:
         plan = work.background.plan
@@ -183,27 +202,11 @@ class RequestPath:
         limit = self._settings.max_output_tokens
         return min(asked, limit) if asked else limit
 
-    def _replayed(self, work: _Work, replay: Replay) -> Whole:
-        record = work.context.record
-        record.cache = "replay"
-        record.headers["Idempotency-Replayed"] = "true"
-        stored = replay.answer
-        body = idempotency.opened(work.execution, stored) if work.execution else None
-        lost = AppError("time_budget_exceeded", detail="unknown_outcome")
-        if stored.status >= 400:
-            # A retry with this key would only be told the same.
-            record.headers["x-should-retry"] = "false"
-        if body is None:
-            raise lost
-        if stored.status >= 400:
-            error = json.loads(body)["error"]
-            record.error_code = error["code"]
-            if stored.status in {429, 503}:
-                record.headers["Retry-After"] = str(int(replay.expires_in) + 1)
-        if not stored.complete:
-            record.error_code = lost.code
-            body += wire.error_event(lost.body(work.context.messages, record.request_id))
-        return Whole(stored.status, stored.media_type, body)
+    def _temperature(self, request: wire.ChatRequest) -> float | None:
+        return self._settings.temperature if request.temperature is None else request.temperature
+
+    def _seed(self, request: wire.ChatRequest) -> int | None:
+        return self._settings.seed if request.seed is None else request.seed
 
     async def _dispatch(self, work: _Work, reservation: Reservation) -> Call:
         """From here on a provider may be called, and money may be owed."""
@@ -223,10 +226,10 @@ class RequestPath:
         prompt = Prompt(
             messages=(*plan.system, *background, *plan.messages),
             max_output_tokens=self._output_cap(request),
-            temperature=request.temperature,
+            temperature=self._temperature(request),
             top_p=request.top_p,
             stop=stop,
-            seed=request.seed,
+            seed=self._seed(request),
             response_format=asked_format.response_format() if asked_format else None,
             end_user=record.end_user,
         )
@@ -239,7 +242,7 @@ class RequestPath:
         record = work.context.record
         writer = wire.ChunkWriter(record)
         sent: list[bytes] = []
-        keep = sent.append if work.execution else _forget
+        keep = sent.append if work.keeping.execution else _forget
         try:
             yield Event(b"")
             async with aclosing(self._answer_events(work, writer, stream)) as events:
@@ -249,20 +252,20 @@ class RequestPath:
             keep(wire.DONE)
             # Before the end mark leaves: who reads it may ask again with the same key.
             body = b"".join(sent)
-            await reservation.settle(work.bill.close(), _kept(work, 200, SSE, body))
+            await reservation.settle(work.bill.close(), work.keeping.kept(200, SSE, body))
             yield Event(wire.DONE)
         except AppError as error:
             record.error_code = error.code
             event_bytes = wire.error_event(error.body(work.context.messages, record.request_id))
             keep(event_bytes)
             body = b"".join(sent)
-            await reservation.settle(work.bill.close(), _kept(work, 200, SSE, body))
+            await reservation.settle(work.bill.close(), work.keeping.kept(200, SSE, body))
             yield Event(event_bytes, error=error)
         finally:
             # The client left, or the worker stops: what was sent so far is kept as incomplete.
             await stream.pieces.aclose()
             if not reservation.ended:
-                partial = _kept(work, 200, SSE, b"".join(sent), complete=False)
+                partial = work.keeping.kept(200, SSE, b"".join(sent), complete=False)
                 await reservation.settle(work.bill.close(), partial)
 
     async def _answer_events(
@@ -276,6 +279,7 @@ class RequestPath:
             reason = piece.finish_reason or reason
             if piece.text:
                 yield Event(writer.text(piece.text), piece.text)
+        work.keeping.judge(reason, work.context.record)
         yield Event(writer.finish(reason))
         options = work.request.stream_options
         if options is not None and options.include_usage and usage is not None:
@@ -286,29 +290,27 @@ class RequestPath:
         bill, record = work.bill, work.context.record
         answer: StoredAnswer | None = None
         if isinstance(error, AppError) and (bill.reached or error.status < 500):
-            if work.execution is not None:
+            if work.keeping.keyed:
                 error.headers["x-should-retry"] = "false"  # the key now stands for this error
             body = json.dumps(error.body(work.context.messages, record.request_id))
-            answer = _kept(work, error.status, JSON, body.encode())
-        elif bill.reached:
+            answer = work.keeping.kept(error.status, JSON, body.encode())
+        elif bill.reached and work.keeping.keyed:
             # Cancelled in mid-call: nobody knows what the provider did with it.
             answer = StoredAnswer(504, JSON, None, complete=False)
         await reservation.settle(bill.close(), answer)
 
 
-def _kept(
-    work: _Work, status: int, media_type: str, body: bytes, *, complete: bool = True
-) -> StoredAnswer | None:
-    """What the store keeps for the idempotency key; None without one."""
-    if work.execution is None:
-        return None
-    return idempotency.sealed(
-        work.execution, status=status, media_type=media_type, body=body, complete=complete
-    )
+async def _wait(deadline: Deadline) -> None:
+    """Wait a little for the answer to an equal question. Raises `AppError` when time is up."""
+    try:
+        async with deadline.limit():
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+    except TimeoutError:
+        raise AppError("time_budget_exceeded") from None
 
 
 def _forget(_: bytes) -> None:
-    """Without an idempotency key nothing of a stream is kept."""
+    """Nothing of a stream is kept that stands for no key and no cached question."""
 
 
 def _schema(request: wire.ChatRequest) -> str:

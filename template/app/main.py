@@ -15,6 +15,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from app.answers import Answers
 from app.edge import errors
 from app.edge.body import BodyLimit
 from app.edge.headers import SecurityHeaders
@@ -50,6 +51,7 @@ EXPOSED_HEADERS = (
     "RateLimit-Policy",
     "Retry-After",
     "Server-Timing",
+    "X-Cache",
     "X-Fallback",
     "X-Provider",
     "X-Request-ID",
@@ -96,6 +98,7 @@ def create_app() -> FastAPI:
         gate=gate,
         history=History(gate, settings.max_history_messages),
         summaries=Summaries(store, relay, Summariser(counter, settings.max_input_tokens)),
+        answers=Answers(settings),
         instructions=read_instructions(),
     )
 

@@ -113,7 +113,7 @@ class GuardedModel:
         return self._path.models()
 
     def _context(self) -> Context:
-        scope = self._request.scope
+        scope, headers = self._request.scope, self._request.headers
         self._calls += 1
         return Context(
             caller=self._caller,
@@ -122,7 +122,8 @@ class GuardedModel:
             record=record_of(scope),
             messages=messages_of(scope),
             deadline=self._deadline,
-            idempotency_key=self._request.headers.get("idempotency-key"),
+            idempotency_key=headers.get("idempotency-key"),
+            no_store="no-store" in headers.get("cache-control", "").lower(),
         )
 
 

@@ -90,6 +90,8 @@ class Watch:
                 self._alerts.report(_ALERTS[record.error_code], request_id=record.request_id)
         if record.error_code != "store_unavailable" and "store" in record.timings:
             self._alerts.recovered("store")
+        if record.cache != "none":
+            metrics.cache(record.cache)
         for charge in record.charges:
             provider, model = charge.provider, charge.model
             metrics.cost(provider, model, charge.nano)

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-CacheState = Literal["none", "replay"]
+# `none`: the model was not asked; `replay`: an idempotency key's answer, sent again.
+CacheState = Literal["none", "hit", "miss", "bypass", "replay"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     daily_cost_cap_per_caller_usd: Usd | None = None
     app_timezone: Annotated[str, AfterValidator(checks.timezone)] = "UTC"
     idempotency_ttl_seconds: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
+    cache_ttl_seconds: Annotated[int, Field(ge=0, le=30 * 86400)] = 300
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    seed: int | None = None
 
     max_input_tokens: Annotated[int, Field(ge=50, le=2_000_000)] = 4000
     max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1000

@@ -26,6 +26,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.foundation.errors import KINDS
+from app.foundation.record import CacheState
 from app.foundation.settings import NANO_PER_USD
 from app.stores.base import Spending
 
@@ -62,6 +63,7 @@ class Metrics:
             "provider_attempts", "Calls to providers.", "provider", "model", "outcome"
         )
         self._fallbacks = counter("fallbacks", "Answers from another than the first target.")
+        self._cache = counter("cache", "Questions, by what the answer cache did.", "result")
         self._tokens = counter("tokens", "Tokens used.", "provider", "model", "kind")
         self._costs = counter("cost_usd", "Settled cost.", "provider", "model")
         self._breakers = Gauge(
@@ -88,6 +90,10 @@ class Metrics:
     def fallback(self) -> None:
         """Another than the first target answered."""
         self._fallbacks.inc()
+
+    def cache(self, result: CacheState) -> None:
+        """A question was answered from the cache or from an idempotency key, or was not."""
+        self._cache.labels(result).inc()
 
     def breaker(self, provider: str, model: str, is_open: bool) -> None:
         """This process's breaker of a target opened or closed."""

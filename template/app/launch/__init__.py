@@ -1,0 +1,1 @@
+"""The launch safeguards: what makes a demo survive its first week."""
