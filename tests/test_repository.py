@@ -40,7 +40,7 @@ FLOORS = [
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 6_810
+MOST_CODE = 6_840
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

@@ -6,6 +6,7 @@ always ended with SIGKILL, as no platform promises more.
 
 import json
 import os
+import shutil
 import signal
 import time
 import tomllib
@@ -21,7 +22,7 @@ import httpx2
 import pytest
 
 from tests.deploy.stage import load_fakes, store_server
-from tests.deploy.vercel import PYTHON, Function, Instance
+from tests.deploy.vercel import PYTHON, Function, Instance, run_step
 from tests.kit import answers, generate, run
 
 pytestmark = pytest.mark.deploy
@@ -45,7 +46,7 @@ HIDDEN = (
     "secrets/ADMIN_TOKEN",
     "tests/yours/keys.txt",
 )
-ADMIN, ALICE = "admin-0123456789", "alice-0123456789"
+ADMIN, ALICE, WRONG = "admin-0123456789", "alice-0123456789", "wrong-0123456789"
 SECRETS = {
     "ADMIN_TOKEN": ADMIN,
     "APP_API_KEYS": f"alice:{ALICE}",
@@ -313,10 +314,10 @@ def test_a_store_that_can_never_work_ends_it_and_one_that_is_away_does_not(
     deployment: Deployment,
 ) -> None:
     ((name, url),) = deployment.store.items()
-    wrong = httpx2.URL(url).copy_with(password="wrong-0123456789")
+    wrong = httpx2.URL(url).copy_with(password=WRONG)
     with deployment.instance(**{name: wrong}) as instance:
         assert instance.ended() != 0
-        assert "wrong-0123456789" not in instance.log()
+        assert WRONG not in instance.log()
         assert f"  {name}: " in instance.log(), instance.log()
     away = url.replace(str(httpx2.URL(url).port), "9")
     with deployment.instance(**{name: away}) as instance, instance.http(ALICE) as client:
@@ -355,3 +356,30 @@ def test_what_a_request_leaves_behind_is_done_before_its_invocation_ends(
         assert "/alerts" in receiver.paths()
         traces = b"".join(body for path, body in receiver.received if path == "/v1/traces")
         assert f"POST {CHAT}".encode() in traces
+
+
+def test_the_workflow_tries_what_it_deployed(deployment: Deployment) -> None:
+    def tried(instance: Instance) -> str:
+        url = f"http://127.0.0.1:{instance.port}"
+        return run_step(
+            "Try what was deployed", deployment.app, PRODUCTION_URL=url, SMOKE_APP_KEY=ALICE
+        )
+
+    with deployment.instance() as instance:
+        assert "data: [DONE]" in tried(instance)
+    assert [call.stream for call in deployment.fake.ledger.calls] == [False, True]
+    with (
+        deployment.instance(APP_API_KEYS=f"bob:{ALICE}-of-bob") as instance,
+        pytest.raises(AssertionError, match="invalid_api_key"),
+    ):
+        tried(instance)
+
+
+def test_the_workflow_finds_a_stale_lock(built: Deployment, tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "uv.lock"):
+        shutil.copy(built.app / name, tmp_path)
+    run_step("The lock fits", tmp_path)
+    project = tmp_path / "pyproject.toml"
+    project.write_text(project.read_text().replace('"tzdata', '"idna>=3",\n    "tzdata'))
+    with pytest.raises(AssertionError, match="lock"):
+        run_step("The lock fits", tmp_path)

@@ -1,8 +1,9 @@
 """Vercel on this machine: its own builder builds the function, its own runtime serves it.
 
-The CLI comes from npm and is kept below `build/`. A build needs no login: what `vercel pull` would
-have written of the project is written here. The runtime lies in the built function itself; here it
-is started as Vercel starts it, with a socket on which it says that it listens.
+The app's own workflow installs the CLI and builds: its steps are run here as they stand. A build
+needs no login: what `vercel pull` would have written of the project is written here. The runtime
+lies in the built function itself; here it is started as Vercel starts it, with a socket on which
+it says that it listens.
 """
 
 import base64
@@ -22,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import yaml
 
-from tests.kit import interpreter, run
+from tests.kit import TEMPLATE, interpreter, run
 from tests.releases.snapshot import ROOT
 
-CLI = ROOT / "build/vercel"
-PACKAGE = ROOT / "tests/deploy/package.json"
+WORKFLOW = TEMPLATE / ".github/workflows/deploy-vercel.yml"
+CACHE = ROOT / "build"  # where the CLI is kept, as on GitHub below RUNNER_TEMP
 PYTHON = "3.12"  # the app's .python-version
 PROJECT = {"projectId": "prj_local", "orgId": "team_local", "settings": {}}
 START_SECONDS = 60.0
@@ -36,27 +38,30 @@ END_SECONDS = 20.0
 INVOCATION = {"x-vercel-internal-invocation-id": "test", "x-vercel-internal-request-id": "1"}
 
 
-def install_cli() -> Path:
-    """Install the CLI where it is not there yet; its command."""
-    command, kept = CLI / "node_modules/.bin/vercel", CLI / "package.json"
-    if command.exists() and kept.read_bytes() == PACKAGE.read_bytes():
-        return command
+def step(name: str) -> str:
+    """The script of a step of the app's own workflow."""
+    steps = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]["deploy"]["steps"]
+    return str(next(found["run"] for found in steps if found["name"] == name))
+
+
+def run_step(name: str, folder: Path, **environment: str) -> str:
+    """Run a step of the workflow in a folder, as GitHub does; what it prints."""
+    script = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step(name))
+    return run(
+        folder, *script, RUNNER_TEMP=str(CACHE), VERCEL_TELEMETRY_DISABLED="1", **environment
+    )
+
+
+def install_cli() -> None:
+    """Install the CLI as the workflow does, where it is not there yet."""
     assert shutil.which("npm"), "npm is missing: the Vercel CLI comes from it"
-    shutil.rmtree(CLI, ignore_errors=True)
-    CLI.mkdir(parents=True)
-    shutil.copy(PACKAGE, kept)
-    run(CLI, "npm", "install", "--no-audit", "--no-fund", "--no-package-lock")
-    return command
-
-
-def vercel(app: Path, *arguments: str) -> str:
-    """Run the CLI in an app's folder; what it prints."""
-    python = Path(interpreter(PYTHON)).parent
-    environment = {
-        "PATH": f"{python}{os.pathsep}{os.environ['PATH']}",
-        "VERCEL_TELEMETRY_DISABLED": "1",
-    }
-    return run(app, install_cli(), *arguments, **environment)
+    kept = CACHE / "vercel/installed-by"
+    script = step("Install the Vercel CLI")
+    if not kept.exists() or kept.read_text() != script:
+        shutil.rmtree(CACHE / "vercel", ignore_errors=True)
+        CACHE.mkdir(exist_ok=True)
+        run_step("Install the Vercel CLI", CACHE)
+        kept.write_text(script)
 
 
 @dataclass
@@ -69,14 +74,13 @@ class Function:
 
     @classmethod
     def built(cls, project: Path) -> "Function":
-        """Build, as `vercel build` does on the platform. It ends well without building anything,
-        so the function is looked for."""
+        """Build a project as its workflow does."""
+        install_cli()
         (project / ".vercel").mkdir(exist_ok=True)
         (project / ".vercel/project.json").write_text(json.dumps(PROJECT))
-        printed = vercel(project, "build", "--yes")
-        functions = list((project / ".vercel/output/functions").rglob("*.func"))
-        assert len(functions) == 1, f"{len(functions)} functions were built\n{printed}"
-        (folder,) = functions
+        python = Path(interpreter(PYTHON)).parent
+        run_step("Build", project, PATH=f"{python}{os.pathsep}{os.environ['PATH']}")
+        (folder,) = (project / ".vercel/output/functions").rglob("*.func")
         return cls(project, folder, json.loads((folder / ".vc-config.json").read_text()))
 
     def files(self) -> dict[str, Path]:
