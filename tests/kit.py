@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,3 +102,21 @@ def run(folder: Path, *command: str | Path, **environment: str) -> str:
     )
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}"
     return done.stdout
+
+
+def interpreter(version: str) -> str:
+    """A Python of this version. Outside CI, the running one stands in where it is missing."""
+    for path in (shutil.which(f"python{version}"), *_pyenv(version)):
+        if (
+            path
+            and subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
+        ):
+            return str(path)
+    assert not os.environ.get("CI"), f"Python {version} is missing: CI tests apps on it"
+    return sys.executable
+
+
+def _pyenv(version: str) -> list[Path]:
+    """The Pythons of this version that pyenv keeps."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    return sorted(root.glob(f"versions/{version}.*/bin/python"))

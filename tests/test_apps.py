@@ -1,43 +1,30 @@
 """Whole generated apps: installed, linted, type-checked and tested on three Pythons."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.kit import PROVIDERS, STORES, answers, generate, run
+from tests.kit import PROVIDERS, STORES, answers, generate, interpreter, run
 
 pytestmark = pytest.mark.apps
 
 APPS: list[tuple[str, dict[str, Any]]] = [
     ("3.11", {"providers": ["openai"]}),
-    ("3.12", {"providers": ["anthropic"], "language": "ko", "web_page": False, "store": "redis"}),
+    (
+        "3.12",
+        {
+            "providers": ["anthropic"],
+            "language": "ko",
+            "web_page": False,
+            "deploy": "vercel",
+            "store": "redis",
+        },
+    ),
     ("3.13", {"providers": ["gemini"], "project_name": "우리 회사 도우미", "store": "postgres"}),
     ("3.13", {"providers": ["compatible"], "language": "ko", "daily_cost_cap_usd": "0.50"}),
     ("3.12", {"providers": [*reversed(PROVIDERS)], "project_name": 'Kim\'s "Helper"'}),
 ]
-
-
-def interpreter(version: str) -> str:
-    """A Python of this version. Outside CI, the running one stands in where it is missing."""
-    for path in (shutil.which(f"python{version}"), *pyenv(version)):
-        if (
-            path
-            and subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
-        ):
-            return str(path)
-    assert not os.environ.get("CI"), f"Python {version} is missing: CI tests apps on it"
-    return sys.executable
-
-
-def pyenv(version: str) -> list[Path]:
-    """The Pythons of this version that pyenv keeps."""
-    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    return sorted(root.glob(f"versions/{version}.*/bin/python"))
 
 
 @pytest.mark.parametrize(

@@ -37,12 +37,12 @@ FLOORS = [
     {"model"},
     {"routes", "yours"},
     {"main"},
-    {"cli"},
+    {"asgi", "cli"},
 ]
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 6_930
+MOST_CODE = 6_970
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,
@@ -170,7 +170,8 @@ def test_what_an_option_leaves_out_exists() -> None:
     for (deploy, store), line in itertools.product(places, CONFIG["_exclude"]):
         path = environment.from_string(line).render(answered | {"deploy": deploy, "store": store})
         if "{%" in line and path:
-            found = any(TEMPLATE.glob(path.removeprefix("/")))
+            name = path.removeprefix("/")
+            found = any(TEMPLATE.glob(name)) or any(TEMPLATE.glob(f"{name}.jinja"))
             assert found, f"{path} is excluded, and not there"
 
 

@@ -118,6 +118,12 @@ def create_app() -> FastAPI:
         await store.close()
         await telemetry.close(SHUTDOWN_SECONDS)
 
+    async def finish() -> None:
+        """Wait, within bounds, for what requests leave behind: charges, alerts, telemetry."""
+        await guard.drain(SHUTDOWN_SECONDS)
+        await alerts.flush(SHUTDOWN_SECONDS)
+        await telemetry.flush(SHUTDOWN_SECONDS)
+
     app = FastAPI(
         title=project.name,
         description=project.about,
@@ -130,6 +136,7 @@ def create_app() -> FastAPI:
     app.state.path = path
     app.state.identity = identity
     app.state.health = Health(store, targets, metrics)
+    app.state.finish = finish
 
     # The last one added meets a request first.
     app.add_middleware(

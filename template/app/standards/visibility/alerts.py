@@ -9,6 +9,7 @@ import contextvars
 import re
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
@@ -56,8 +57,8 @@ class _Incident:
     maybe_open: bool = True
     known_reported: bool = False
     last_recovery: float | None = None
-    gathering: bool = False
-    closing: bool = False
+    gathering: asyncio.Task[None] | None = None
+    closing: asyncio.Task[None] | None = None
 
     def forget(self) -> None:
         self.count, self.since, self.request_ids, self.facts = 0, None, [], {}
@@ -111,14 +112,27 @@ class Alerts:
         if request_id and len(incident.request_ids) < MAX_REQUEST_IDS:
             incident.request_ids.append(request_id)
         incident.facts |= {n: str(v) for n, v in facts.items() if _FACT.fullmatch(str(v))}
-        if not incident.gathering:
+        if incident.gathering is None:
             incident.gathering = self._start(self._gather(incident))
 
     def recovered(self, kind: Kind) -> None:
         """`kind` works again. Costs next to nothing while none is open: call it on success."""
         incident = self._incidents[kind]
-        if incident.maybe_open and not incident.closing:
+        if incident.maybe_open and incident.closing is None:
             incident.closing = self._start(self._close_when_quiet(incident))
+
+    async def flush(self, seconds: float) -> None:
+        """Wait until new trouble is reported, for at most `seconds`; it goes on afterwards.
+
+        Reminders and recoveries are not waited for: a later request brings them.
+        """
+        incidents = self._incidents.values()
+        news = [i.gathering for i in incidents if i.gathering and not i.known_reported]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                if news:
+                    await asyncio.wait(news)
+                await asyncio.gather(*(target.drained() for target in self._targets))
 
     async def close(self, seconds: float) -> None:
         """Send what was reported, for at most `seconds`."""
@@ -132,16 +146,16 @@ class Alerts:
         for target in self._targets:
             target.stop()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> bool:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         try:
             # In a context of its own: it outlives the request that it begins in.
             task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
         except RuntimeError:
             work.close()
-            return False
+            return None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return True
+        return task
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -161,7 +175,7 @@ class Alerts:
                 incident.request_ids = []
             incident.known_reported = True
         finally:
-            incident.gathering = False
+            incident.gathering = None
 
     async def _is_ours_to_report(self, incident: _Incident) -> bool:
         try:
@@ -192,7 +206,7 @@ class Alerts:
             if incident.count == reports:
                 incident.forget()
         finally:
-            incident.closing = False
+            incident.closing = None
 
     def _notify(self, incident: _Incident, *, recovery: bool) -> None:
         level = "WARNING" if recovery or incident.kind == "cost_warning" else "ERROR"

@@ -28,18 +28,23 @@ class Telemetry:
 
     def __init__(self, settings: Settings, name: str, redactor: Redactor) -> None:
         self._provider: TracerProvider = NoOpTracerProvider()
+        self._flushers: list[Callable[[], object]] = []
         self._closers: list[Callable[[], object]] = []
         if settings.sentry_dsn is not None:
             from app.standards.visibility import sentry
 
             dsn = settings.sentry_dsn.get_secret_value()
-            self._closers.append(sentry.start(dsn, settings.app_env, redactor))
+            flush = sentry.start(dsn, settings.app_env, redactor)
+            self._flushers.append(flush)
+            self._closers.append(flush)
         if settings.otel_exporter_otlp_endpoint is not None:
             from app.standards.visibility import tracing
 
             endpoint = settings.otel_exporter_otlp_endpoint
-            self._provider, close = tracing.start(endpoint, name, redactor)
-            self._closers.append(close)
+            provider = tracing.start(endpoint, name, redactor)
+            self._provider = provider
+            self._flushers.append(provider.force_flush)
+            self._closers.append(provider.shutdown)
         self._tracer = self._provider.get_tracer("app")
 
     def fastapi(self) -> TelemetryConfig:
@@ -71,14 +76,27 @@ class Telemetry:
                 span.set_status(Status(StatusCode.ERROR))
                 raise
 
+    async def flush(self, seconds: float) -> None:
+        """Send what waits, for at most `seconds`; the rest goes on being sent."""
+        await _run(self._flushers, seconds)
+
     async def close(self, seconds: float) -> None:
-        """Send what waits, for at most `seconds`."""
-        _, done = in_thread("telemetry", lambda: [close() for close in self._closers])
-        try:
-            async with asyncio.timeout(seconds):
-                await done
-        except TimeoutError:
+        """Send what waits, for at most `seconds`, and end."""
+        if not await _run(self._closers, seconds):
             logger.warning("telemetry was still on its way when the app stopped")
+
+
+async def _run(work: list[Callable[[], object]], seconds: float) -> bool:
+    """Do the work in a thread; False where it takes longer than `seconds`, and goes on there."""
+    if not work:
+        return True
+    _, done = in_thread("telemetry", lambda: [each() for each in work])
+    try:
+        async with asyncio.timeout(seconds):
+            await done
+    except TimeoutError:
+        return False
+    return True
 
 
 def _untraced(scope: MutableMapping[str, Any]) -> bool:

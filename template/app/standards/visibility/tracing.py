@@ -1,6 +1,6 @@
 """OpenTelemetry traces over OTLP/HTTP. Imported only where an endpoint is set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -13,15 +13,13 @@ from app.standards.visibility.redaction import Redactor
 EXPORT_SECONDS = 5.0
 
 
-def start(
-    endpoint: str, name: str, redactor: Redactor
-) -> tuple[TracerProvider, Callable[[], object]]:
-    """The provider of the app's spans, and what sends the rest and ends it."""
+def start(endpoint: str, name: str, redactor: Redactor) -> TracerProvider:
+    """The provider of the app's spans: flush it for what waits, shut it down at the end."""
     exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=EXPORT_SECONDS)
     resource = Resource.create({"service.name": name})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(_Redacting(exporter, redactor)))
-    return provider, provider.shutdown
+    return provider
 
 
 class _Redacting(SpanExporter):

