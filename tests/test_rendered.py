@@ -267,6 +267,15 @@ def test_file_names_are_legal_everywhere(app: App) -> None:
             assert part.split(".")[0].lower() not in RESERVED, name
 
 
+def test_an_app_knows_which_files_it_must_have(app: App) -> None:
+    kinds = ownership(app.path)
+    names = {name for name in files(app.path) if owner(name, kinds) == "template"}
+    assert set(expected_files(app.path)) == names
+    (app.path / "app/guarded.py").rename(app.path / "guarded.bak")
+    assert missing_files(app.path) == ["app/guarded.py"]
+    (app.path / "guarded.bak").rename(app.path / "app/guarded.py")
+
+
 def test_every_file_is_of_exactly_one_kind(app: App) -> None:
     kinds = ownership(app.path)
     assert set(kinds.values()) == {"template", "mergeable", "yours"}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from jinja2.sandbox import SandboxedEnvironment
 
+from tests import manifest
 from tests.kit import CONFIG, PROVIDERS, TEMPLATE, answers, files, generate, ownership
 from tests.releases.snapshot import ROOT, git, kept
 
@@ -168,6 +169,10 @@ def test_what_an_option_leaves_out_exists() -> None:
             if "{%" in line and path:
                 found = any(TEMPLATE.glob(path.removeprefix("/")))
                 assert found, f"{path} is excluded, and not there"
+
+
+def test_the_list_of_files_is_that_of_copier_yml() -> None:
+    assert manifest.TARGET.read_text(encoding="utf-8") == manifest.text(), "run: make files"
 
 
 def test_dependencies_of_the_repository_are_those_of_an_app(folder: Path, tmp_path: Path) -> None:
