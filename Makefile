@@ -4,7 +4,7 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: help app test test-checklist test-fire test-deploy bench lint lock snapshot clean
+.PHONY: help app test test-checklist test-fire test-deploy bench lint lock files snapshot clean
 
 help:
 	@echo "make app                    generate an app with the defaults and start it on the demo provider"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench                  measure everything (20 minutes); STORES=sqlite KEYS=1000000 say what"
 	@echo "make lint                   format-check, lint and type-check alone"
 	@echo "make lock                   take newer versions of the tools into requirements-*.txt"
+	@echo "make files                  list anew which files an app has: after adding or removing one"
 	@echo "make snapshot VERSION=x.y.z keep what is committed as a release, for the update tests"
 
 app: $(READY)
@@ -60,6 +61,9 @@ lock: $(READY)
 	uv lock --upgrade
 	uv export --quiet --no-header --no-annotate --only-group bootstrap --output-file requirements-uv.txt
 	uv export --quiet --no-header --no-annotate --only-group dev --output-file requirements-dev.txt
+
+files: $(READY)
+	python tests/manifest.py
 
 snapshot: $(READY)
 	python tests/releases/snapshot.py take $(VERSION)

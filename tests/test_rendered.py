@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import importlib
 import itertools
 import json
 import re
@@ -67,6 +68,10 @@ CASES = pairwise(CHOICES)
 WORKFLOWS = sorted(
     path.relative_to(TEMPLATE).as_posix() for path in TEMPLATE.glob(".github/workflows/*.yml")
 )
+
+# It lies in template/, whose own `tests` stays hidden behind this repository's.
+sys.path.append(str(TEMPLATE))
+missing: Any = importlib.import_module("checklist.missing")
 
 # The module that is imported, and the distribution that brings it where the names differ.
 DISTRIBUTIONS = {
@@ -210,7 +215,7 @@ def test_what_is_imported_is_declared(app: App) -> None:
         top = module.split(".")[0]
         if top in sys.stdlib_module_names or module == "google":
             continue
-        if top in {"app", "checklist", "tests"}:
+        if top in {"app", "checklist", "tests", "updates"}:
             path = app.path / module.replace(".", "/")
             parent = path.parent
             assert (
@@ -229,7 +234,7 @@ def test_what_is_imported_is_declared(app: App) -> None:
 
 
 def imports(path: Path) -> Iterator[tuple[str, str]]:
-    """Every file below app/, checklist/ and tests/ with each module that it imports."""
+    """Every Python file with each module that it imports."""
     for name, file in files(path).items():
         if not name.endswith(".py"):
             continue
@@ -238,7 +243,7 @@ def imports(path: Path) -> Iterator[tuple[str, str]]:
                 yield from ((name, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 yield name, node.module
-                if node.module.split(".")[0] in {"app", "checklist", "tests", "google"}:
+                if node.module.split(".")[0] in {"app", "checklist", "tests", "updates", "google"}:
                     yield from ((name, f"{node.module}.{alias.name}") for alias in node.names)
 
 
@@ -286,6 +291,15 @@ def test_file_names_are_legal_everywhere(app: App) -> None:
             assert re.fullmatch(r"[A-Za-z0-9._-]+", part), name
             assert not part.endswith((".", " ")), name
             assert part.split(".")[0].lower() not in RESERVED, name
+
+
+def test_an_app_knows_which_files_it_must_have(app: App) -> None:
+    kinds = ownership(app.path)
+    names = {name for name in files(app.path) if owner(name, kinds) == "template"}
+    assert set(missing.expected_files(app.path)) == names
+    (app.path / "app/guarded.py").rename(app.path / "guarded.bak")
+    assert missing.missing_files(app.path) == ["app/guarded.py"]
+    (app.path / "guarded.bak").rename(app.path / "app/guarded.py")
 
 
 def test_every_file_is_of_exactly_one_kind(app: App) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from jinja2.sandbox import SandboxedEnvironment
 
+from tests import manifest
 from tests.kit import CONFIG, PROVIDERS, TEMPLATE, answers, files, generate, ownership
 from tests.releases.snapshot import ROOT, git, kept
 
@@ -173,6 +174,10 @@ def test_what_an_option_leaves_out_exists() -> None:
             name = path.removeprefix("/")
             found = any(TEMPLATE.glob(name)) or any(TEMPLATE.glob(f"{name}.jinja"))
             assert found, f"{path} is excluded, and not there"
+
+
+def test_the_list_of_files_is_that_of_copier_yml() -> None:
+    assert manifest.TARGET.read_text(encoding="utf-8") == manifest.text(), "run: make files"
 
 
 def test_dependencies_of_the_repository_are_those_of_an_app(folder: Path, tmp_path: Path) -> None:

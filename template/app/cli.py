@@ -1,4 +1,4 @@
-"""The commands of the app: `uv run dev`, `uv run serve` and `uv run checklist`."""
+"""The commands of the app: `uv run dev`, `serve`, `checklist` and `preview-update`."""
 
 import asyncio
 import importlib.util
@@ -89,6 +89,15 @@ def checklist() -> None:
     if importlib.util.find_spec("checklist") is None:
         sys.exit("The checklist is for development: run it in the project's folder.")
     from checklist.cli import main
+
+    sys.exit(main())
+
+
+def preview_update() -> None:
+    """Show what an update of the template would do; like the checklist, it lies in the project."""
+    if importlib.util.find_spec("updates") is None:
+        sys.exit("Updates are for development: preview them in the project's folder.")
+    from updates.cli import main
 
     sys.exit(main())
 

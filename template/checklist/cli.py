@@ -18,8 +18,9 @@ from rich.live import Live
 
 from app.foundation.project import load_project
 from checklist import report, runner
-from checklist.items import BY_NUMBER, ITEMS, Item
+from checklist.items import BY_NUMBER, HERE, ITEMS, Item
 from checklist.messages import load_texts
+from checklist.missing import missing_files
 from checklist.results import RefusedError, Report, Result
 
 EX_USAGE = 64
@@ -97,7 +98,14 @@ def _run(items: list[Item]) -> Report:
 
         found = runner.run(items, on_start, on_end)
     seconds = time.monotonic() - started
-    return Report(load_project().name, datetime.now().astimezone(), found, len(ITEMS), seconds)
+    missing = missing_files(HERE.parent)
+    notes = (
+        [load_texts().text("report.missing", files=", ".join(missing), first=missing[0])]
+        if missing
+        else []
+    )
+    when = datetime.now().astimezone()
+    return Report(load_project().name, when, found, len(ITEMS), seconds, notes)
 
 
 def _sorted(results: list[Result]) -> list[Result]:

@@ -1,0 +1,1 @@
+"""Updates as users meet them: the preview, and every release with every edit."""
