@@ -38,12 +38,12 @@ FLOORS = [
     {"model"},
     {"routes", "yours"},
     {"main"},
-    {"asgi", "cli"},
+    {"asgi", "cli", "web_adapter"},
 ]
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 6_970
+MOST_CODE = 7_010
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,
