@@ -61,6 +61,10 @@ lock: $(READY)
 	uv lock --upgrade
 	uv export --quiet --no-header --no-annotate --only-group bootstrap --output-file requirements-uv.txt
 	uv export --quiet --no-header --no-annotate --only-group dev --output-file requirements-dev.txt
+	for name in aws checkov; do \
+		uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+			--no-annotate tests/deploy/tools/$$name.in --output-file tests/deploy/tools/$$name.txt; \
+	done
 
 files: $(READY)
 	python tests/manifest.py

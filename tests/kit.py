@@ -68,6 +68,27 @@ def texts(folder: Path) -> Iterator[tuple[str, str]]:
             yield name, path.read_text(encoding="utf-8")
 
 
+class _Yaml(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms: `!Ref Name` is {"!Ref": "Name"}."""
+
+
+def _short_form(loader: _Yaml, tag: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.MappingNode):
+        return {f"!{tag}": loader.construct_mapping(node, deep=True)}
+    if isinstance(node, yaml.SequenceNode):
+        return {f"!{tag}": loader.construct_sequence(node, deep=True)}
+    assert isinstance(node, yaml.ScalarNode)
+    return {f"!{tag}": loader.construct_scalar(node)}
+
+
+_Yaml.add_multi_constructor("!", _short_form)
+
+
+def read_yaml(text: str) -> Any:
+    """What a YAML text says, CloudFormation's short forms included."""
+    return yaml.load(text, _Yaml)  # noqa: S506 (it is a safe loader)
+
+
 def ownership(folder: Path) -> dict[str, str]:
     """The kinds of the app's files: path or folder to kind. Raises where a path is listed twice."""
     with (folder / ".survival-kit/ownership.toml").open("rb") as file:

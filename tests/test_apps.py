@@ -21,7 +21,15 @@ APPS: list[tuple[str, dict[str, Any]]] = [
             "store": "redis",
         },
     ),
-    ("3.13", {"providers": ["gemini"], "project_name": "우리 회사 도우미", "store": "postgres"}),
+    (
+        "3.13",
+        {
+            "providers": ["gemini"],
+            "project_name": "우리 회사 도우미",
+            "deploy": "aws",
+            "store": "postgres",
+        },
+    ),
     ("3.13", {"providers": ["compatible"], "language": "ko", "daily_cost_cap_usd": "0.50"}),
     ("3.12", {"providers": [*reversed(PROVIDERS)], "project_name": 'Kim\'s "Helper"'}),
 ]

@@ -27,6 +27,7 @@ from tests.kit import (
     generate,
     owner,
     ownership,
+    read_yaml,
     run,
     texts,
 )
@@ -132,7 +133,7 @@ def test_everything_parses(app: App) -> None:
             case ".toml":
                 tomllib.loads(text)
             case ".yml" | ".yaml":
-                yaml.safe_load(text)
+                read_yaml(text)
             case ".json":
                 json.loads(text)
             case ".ini":

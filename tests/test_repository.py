@@ -38,12 +38,12 @@ FLOORS = [
     {"model"},
     {"routes", "yours"},
     {"main"},
-    {"asgi", "cli"},
+    {"asgi", "cli", "web_adapter"},
 ]
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 6_970
+MOST_CODE = 7_010
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,
@@ -195,7 +195,8 @@ def test_dependencies_of_the_repository_are_those_of_an_app(folder: Path, tmp_pa
 
 
 def test_locked_lists_name_no_place() -> None:
-    for name in ("requirements-uv.txt", "requirements-dev.txt"):
+    tools = [f"tests/deploy/tools/{name}.txt" for name in ("aws", "checkov")]
+    for name in ("requirements-uv.txt", "requirements-dev.txt", *tools):
         text = (ROOT / name).read_text(encoding="utf-8")
         assert "--hash=sha256:" in text
         assert not re.search(r"://|--index|--extra|--find-links|-e ", text), name

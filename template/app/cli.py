@@ -44,7 +44,7 @@ def dev() -> None:
     )
 
 
-def serve() -> None:
+def serve(factory: str = FACTORY) -> None:
     """Serve in production: several workers, and running answers finish before the process ends."""
     import uvicorn
 
@@ -59,7 +59,7 @@ def serve() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with _shared_metrics(settings.web_concurrency):
         uvicorn.run(
-            FACTORY,
+            factory,
             factory=True,
             host=settings.host,
             port=settings.port,
