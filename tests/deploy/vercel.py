@@ -80,6 +80,11 @@ class Function:
         (project / ".vercel/project.json").write_text(json.dumps(PROJECT))
         python = Path(interpreter(PYTHON)).parent
         run_step("Build", project, PATH=f"{python}{os.pathsep}{os.environ['PATH']}")
+        return cls.found(project)
+
+    @classmethod
+    def found(cls, project: Path) -> "Function":
+        """The function of a project that was built before."""
         (folder,) = (project / ".vercel/output/functions").rglob("*.func")
         return cls(project, folder, json.loads((folder / ".vc-config.json").read_text()))
 
