@@ -53,7 +53,7 @@ class LambdaService:
         """What the function has written."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
-    def wait(self, seconds: float) -> int:
+    def exit_code(self, seconds: float) -> int:
         """The exit code of an instance that ends by itself."""
         self._wake()
         assert self._instance is not None
@@ -208,12 +208,17 @@ def function_url_event(request: BaseHTTPRequestHandler, body: str) -> dict[str, 
     path, _, query = request.path.partition("?")
     address = request.client_address[0]
     headers = {name.lower(): value for name, value in request.headers.items()}
+    forwarded = [*filter(None, [headers.get("x-forwarded-for")]), address]
     return {
         "version": "2.0",
         "routeKey": "$default",
         "rawPath": path,
         "rawQueryString": query,
-        "headers": {**headers, "x-forwarded-for": address, "x-forwarded-proto": "https"},
+        "headers": {
+            **headers,
+            "x-forwarded-for": ", ".join(forwarded),
+            "x-forwarded-proto": "https",
+        },
         "requestContext": {
             "domainName": "test.lambda-url.us-east-1.on.aws",
             "http": {"method": request.command, "path": path, "sourceIp": address},
