@@ -47,13 +47,15 @@ class LambdaService:
         self._api = _serve(_RuntimeApi, self)
         self._front = _serve(_FunctionUrl, self)
         self.frozen = False
+        # Whom requests come from: this machine's own address would be the adapter's.
+        self.client_address = "198.51.100.7"
         self.url = f"http://127.0.0.1:{self._front.server_port}"
 
     def log(self) -> str:
         """What the function has written."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
-    def wait(self, seconds: float) -> int:
+    def exit_code(self, seconds: float) -> int:
         """The exit code of an instance that ends by itself."""
         self._wake()
         assert self._instance is not None
@@ -180,7 +182,9 @@ class _FunctionUrl(_Handler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        with self.service.invoke(function_url_event(self, body)) as chunks:
+        with self.service.invoke(
+            function_url_event(self, body, self.service.client_address)
+        ) as chunks:
             prelude = b""
             while END_OF_PRELUDE not in prelude:
                 prelude += next(chunks)
@@ -203,20 +207,24 @@ class _FunctionUrl(_Handler):
         self.wfile.flush()
 
 
-def function_url_event(request: BaseHTTPRequestHandler, body: str) -> dict[str, Any]:
+def function_url_event(request: BaseHTTPRequestHandler, body: str, client: str) -> dict[str, Any]:
     """The event that a function URL makes of a request."""
     path, _, query = request.path.partition("?")
-    address = request.client_address[0]
     headers = {name.lower(): value for name, value in request.headers.items()}
+    forwarded = [*filter(None, [headers.get("x-forwarded-for")]), client]
     return {
         "version": "2.0",
         "routeKey": "$default",
         "rawPath": path,
         "rawQueryString": query,
-        "headers": {**headers, "x-forwarded-for": address, "x-forwarded-proto": "https"},
+        "headers": {
+            **headers,
+            "x-forwarded-for": ", ".join(forwarded),
+            "x-forwarded-proto": "https",
+        },
         "requestContext": {
             "domainName": "test.lambda-url.us-east-1.on.aws",
-            "http": {"method": request.command, "path": path, "sourceIp": address},
+            "http": {"method": request.command, "path": path, "sourceIp": client},
             "stage": "$default",
         },
         "body": body,

@@ -1,11 +1,10 @@
 """The AWS target: checked by AWS's tools, built by sam, and run as Lambda runs it.
 
-The function is what `sam build` made, with the variables and the handler of its template. The
-Web Adapter and the service around it have stand-ins (web_adapter.py, lambda_service.py); AWS's own
-emulator of Lambda shows that they speak as Lambda does.
+The function is what `sam build` made, with the variables and the handler of its template, and its
+settings come from Secrets Manager. The Web Adapter and the service around it have stand-ins
+(web_adapter.py, lambda_service.py); AWS's own emulator of Lambda shows that they speak as it does.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -15,70 +14,39 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from tests.deploy.aws import (
+    ADAPTER,
+    ALICE,
+    SECRETS,
+    Built,
+    ask,
+    client,
+    free_port,
+    money,
+    question,
+    running_aws,
+)
 from tests.deploy.aws_tools import AwsTools, install
 from tests.deploy.lambda_service import LambdaService
-from tests.kit import answers, files, generate, interpreter, read_yaml, run
+from tests.deploy.stage import load_fakes, store_server
+from tests.kit import answers, files, generate, read_yaml, run
 from tests.releases.snapshot import ROOT
 
 pytestmark = pytest.mark.deploy
 
 CANARY = "canary-8b7e2f40"  # in every file that must stay out of the function
 IN_THE_PROMPT = "prompt-c61d9e35"  # in a file that must be in it: the search finds what is there
+HIDDEN = (".env", "app/.env", "app/yours/.env.local", "app/tls.pem", "app/a.key", "secrets/K")
+OUTSIDE = (".git/config", "tests/yours/notes.txt", "checklist/notes.txt")
 MOST_BYTES = 250 * 1024 * 1024  # of a function, unpacked
-ADAPTER = Path(__file__).with_name("web_adapter.py")
-ALICE = "alice-0123456789"
-SECRETS = {
-    "ADMIN_TOKEN": "admin-0123456789",
-    "APP_API_KEYS": f"alice:{ALICE}",
-    "OPENAI_API_KEY": "sk-provider-0123456789",
-}
 ONCE = {"Idempotency-Key": "paid-once"}
 EX_CONFIG = 78
-# Run in an app's folder: the servers of its own tests.
-STORE_SERVER = """
-import sys
-from pathlib import Path
-from tests.servers import own_server, store_environment
-with own_server() as server:
-    for name, value in store_environment(Path("."), server.url).items():
-        print(f"{name}={value}", flush=True)
-    sys.stdin.read()
-"""
-
-
-@dataclass(frozen=True)
-class Built:
-    """A generated app, and the function that sam has built of it."""
-
-    folder: Path
-    function: Path
-    properties: dict[str, Any]  # of the function, as the built template has them
-    store: dict[str, str]  # the setting that leads to a running store
-
-    def environment(self, **settings: str) -> dict[str, str]:
-        """What the function's environment holds on Lambda, and nothing of this machine's."""
-        named = self.properties["Environment"]["Variables"]
-        told = {name: value for name, value in named.items() if isinstance(value, str)}
-        python = Path(interpreter("3.13")).parent
-        return {
-            "PATH": f"{python}{os.pathsep}{os.defpath}",
-            "LANG": "en_US.UTF-8",
-            "TZ": ":UTC",
-            "AWS_REGION": "us-east-1",
-            "AWS_LAMBDA_FUNCTION_NAME": "test",
-            "LAMBDA_TASK_ROOT": str(self.function),
-            "_HANDLER": self.properties["Handler"],
-            **told,
-            **settings,
-        }
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +67,7 @@ def built(
     run(app, "git", "init", "--quiet")
     run(app, "uv", "lock", "--quiet")
     (app / "secrets").mkdir()
-    hidden = (".env", "app/.env", "app/yours/.env.local", "app/tls.pem", "app/a.key", "secrets/K")
-    for name in (*hidden, ".git/config", "tests/yours/notes.txt"):
+    for name in (*HIDDEN, *OUTSIDE):
         with (app / name).open("a") as file:
             file.write(f"\n# {CANARY}\n")
     (app / "app/yours/system_prompt.md").write_text(f"Be kind. {IN_THE_PROMPT}\n")
@@ -109,35 +76,14 @@ def built(
     print(f"sam build: {time.monotonic() - began:.1f} s")
     template = read_yaml((app / ".aws-sam/build/template.yaml").read_text())
     properties = template["Resources"]["AppFunction"]["Properties"]
-    with running_store(app) as store:
-        yield Built(app, app / ".aws-sam/build/AppFunction", properties, store)
-
-
-@contextmanager
-def running_store(app: Path) -> Iterator[dict[str, str]]:
-    """A throwaway server of the app's store."""
-    command = [sys.executable, "-c", STORE_SERVER]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=app, stdin=pipe, stdout=pipe, text=True) as process:
-        assert process.stdout
-        name, _, url = process.stdout.readline().strip().partition("=")
-        assert url, "the store's server did not start"
-        yield {name: url}
+    with store_server(app) as store, running_aws() as aws:
+        yield Built(app, app / ".aws-sam/build/AppFunction", properties, store, aws)
 
 
 @pytest.fixture(scope="module")
 def fakes(built: Built) -> Any:
     """The package of the app's own fake provider."""
-    package = built.folder / "tests/fake_provider"
-    spec = importlib.util.spec_from_file_location(
-        "fake_of_aws", package / "__init__.py", submodule_search_locations=[str(package)]
-    )
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_fakes(built.folder, "fake_of_aws")
 
 
 @pytest.fixture
@@ -146,73 +92,34 @@ def fake(fakes: Any) -> Iterator[Any]:
         yield running
 
 
-def settings(built: Built, fake: Any) -> dict[str, str]:
-    """What the function is told beside its template, with ports that are free here."""
-    port = str(free_port())
-    price = {"OPENAI_INPUT_USD_PER_MTOK": "1", "OPENAI_OUTPUT_USD_PER_MTOK": "2"}
-    return {
-        **SECRETS,
-        **price,
-        **built.store,
-        "AWS_LWA_PORT": port,
-        "OPENAI_BASE_URL": fake.openai_base_url,
-        "PORT": port,
-    }
-
-
 @pytest.fixture
 def function(built: Built, fake: Any, tmp_path: Path) -> Iterator[LambdaService]:
     """The function behind its URL, on the fake provider and a real store."""
-    service = LambdaService(
-        [sys.executable, str(ADAPTER)],
-        built.environment(**settings(built, fake)),
-        tmp_path / "function.log",
-    )
-    try:
+    with built.running(built.settings(fake), tmp_path / "function.log") as service:
         yield service
-    finally:
-        service.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def client(function: LambdaService, key: str | None = ALICE) -> httpx2.Client:
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return httpx2.Client(base_url=function.url, headers=headers, timeout=60, trust_env=False)
-
-
-def question(text: str = "Hello", stream: bool = False) -> dict[str, object]:
-    return {"model": "auto", "stream": stream, "messages": [{"role": "user", "content": text}]}
-
-
-def ask(
-    function: LambdaService, key: str | None = ALICE, headers: dict[str, str] | None = None
-) -> httpx2.Response:
-    with client(function, key) as http:
-        return http.post("/v1/chat/completions", json=question(), headers=headers)
-
-
-def money(function: LambdaService) -> tuple[float, float]:
-    """Today's settled cost and what is reserved, in US dollars, as the app exports them."""
-    with client(function, SECRETS["ADMIN_TOKEN"]) as http:
-        lines = http.get("/metrics").text.splitlines()
-    values = dict(
-        line.split(" ") for line in lines if line.startswith("llm_app_") and "{" not in line
-    )
-    return float(values["llm_app_daily_cost_usd"]), float(values["llm_app_cost_reserved_usd"])
 
 
 def test_aws_and_its_linters_agree(tools: AwsTools, folder: Path, tmp_path: Path) -> None:
     app = generate(folder, tmp_path / "app", answers(deploy="aws", store="redis"))
-    print(tools.run(app, "sam", "validate"))
+    tools.run(app, "sam", "validate")
+    quiet = ("--skip-download", "--compact", "--quiet", "--framework", "cloudformation")
     for name in ("deploy/aws/template.yaml", "deploy/aws/ecs.yaml"):
         tools.run(app, "cfn-lint", "--non-zero-exit-code", "informational", name)
-        quiet = ("--skip-download", "--compact", "--quiet", "--framework", "cloudformation")
         tools.run(app, "checkov", *quiet, "--file", name)
+
+
+def test_the_linters_find_what_is_wrong(tools: AwsTools, folder: Path, tmp_path: Path) -> None:
+    app = generate(folder, tmp_path / "app", answers(deploy="aws", store="redis"))
+    template = app / "deploy/aws/template.yaml"
+    good = template.read_text()
+    template.write_text(good.replace("!Ref AppFunction.Version", "!GetAtt AppFunction.Version"))
+    with pytest.raises(AssertionError, match="E6101"):
+        tools.run(app, "sam", "validate")
+    template.write_text(good.replace("- id: CKV_AWS_", "- id: CKV_OTHER_"))
+    with pytest.raises(AssertionError) as failed:
+        tools.run(app, "checkov", "--skip-download", "--compact", "--quiet", "--file", template)
+    needed = set(re.findall(r"- id: (CKV_AWS_\d+)", good)) - {"CKV_AWS_45"}  # by the path's length
+    assert needed <= set(re.findall(r"CKV_AWS_\d+", str(failed.value))), "no suppression is idle"
 
 
 def test_the_function_holds_the_app_and_nothing_secret(built: Built) -> None:
@@ -226,14 +133,10 @@ def test_the_function_holds_the_app_and_nothing_secret(built: Built) -> None:
     assert prompts == ["app/yours/system_prompt.md"], "the search does not find what is there"
     assert not [name for name in found if re.match(r"(tests|checklist|deploy|\.env|\.git)\b", name)]
     assert found["run.sh"].stat().st_mode & 0o111
-    uncompiled = [
-        name
-        for name in found
-        if name.startswith("app/")
-        and name.endswith(".py")
-        and not list(found[name].parent.glob(f"__pycache__/{Path(name).stem}.cpython-313.pyc"))
-    ]
-    assert not uncompiled, "each cold start would compile these"
+    modules = [path for name, path in found.items() if re.match(r"app/.+\.py$", name)]
+    compiled = [x.parent / f"__pycache__/{x.stem}.cpython-313.pyc" for x in modules]
+    assert modules
+    assert all(path.exists() for path in compiled), "each cold start would compile them"
 
 
 def test_it_chats_streams_and_refuses(function: LambdaService, built: Built, fake: Any) -> None:
@@ -254,13 +157,12 @@ def test_it_chats_streams_and_refuses(function: LambdaService, built: Built, fak
 def test_a_stream_arrives_as_it_is_spoken(function: LambdaService, fake: Any, fakes: Any) -> None:
     ask(function)  # the cold start
     fake.always(fakes.Reply(chunks=6, delay_between=0.3))
+    lines, arrived = [], []
     began = time.monotonic()
-    arrived: list[float] = []
     with (
         client(function) as http,
         http.stream("POST", "/v1/chat/completions", json=question(stream=True)) as answer,
     ):
-        lines = []
         for line in answer.iter_lines():
             lines.append(line)
             arrived.append(time.monotonic() - began)
@@ -288,9 +190,7 @@ def test_an_instance_that_is_never_woken_again_has_settled(
     function: LambdaService, stream: bool
 ) -> None:
     settled, _ = money(function)
-    with client(function) as http:
-        answer = http.post("/v1/chat/completions", json=question(stream=stream))
-    assert answer.status_code == 200
+    assert ask(function, stream=stream).status_code == 200
     assert function.frozen, "the instance runs on after the response"
     lines = [json.loads(x) for x in function.log().splitlines() if x.startswith("{")]
     (cost,) = [x["cost_usd"] for x in lines if x.get("streamed") is stream and x["cost_usd"] > 0]
@@ -299,7 +199,7 @@ def test_an_instance_that_is_never_woken_again_has_settled(
     assert (after, reserved) == (round(settled + cost, 9), 0)
 
 
-def test_an_instance_that_slept_goes_on(function: LambdaService, fake: Any) -> None:
+def test_an_instance_that_slept_goes_on(function: LambdaService) -> None:
     ask(function)
     time.sleep(6)  # the reaper's time has come, and the adapter's connection is old
     for _ in range(3):
@@ -308,38 +208,43 @@ def test_an_instance_that_slept_goes_on(function: LambdaService, fake: Any) -> N
     assert "ERROR" not in function.log()
 
 
-def test_addresses_are_the_clients_own(function: LambdaService) -> None:
-    with client(function, None) as http:
-        for _ in range(3):
-            assert http.get("/healthz").status_code == 200
-    limited = ask(function)
-    assert '"ip";q=120' in limited.headers["RateLimit-Policy"]
+def test_a_new_key_counts_for_a_new_instance(
+    function: LambdaService, built: Built, fake: Any
+) -> None:
+    assert ask(function).status_code == 200
+    new = "alice-9876543210"
+    built.aws.put_secret(built.secret, built.settings(fake) | {"APP_API_KEYS": f"alice:{new}"})
+    function.end_instance()
+    assert ask(function, new).status_code == 200
+    assert ask(function, ALICE).status_code == 401
+
+
+def test_a_flood_is_counted_by_the_clients_address(built: Built, fake: Any, tmp_path: Path) -> None:
+    few = built.settings(fake) | {"REQUESTS_PER_MINUTE_PER_IP": "2"}
+    with built.running(few, tmp_path / "function.log") as function:
+        function.client_address = "198.51.100.8"  # one that no other test has used
+        forged = [{"X-Forwarded-For": f"203.0.113.{number}"} for number in range(3)]
+        statuses = [ask(function, headers=headers).status_code for headers in forged]
+    assert statuses == [200, 200, 429]
 
 
 def test_a_bad_environment_is_told_in_the_log(built: Built, fake: Any, tmp_path: Path) -> None:
-    told = settings(built, fake)
-    del told["ADMIN_TOKEN"]
-    service = LambdaService(
-        [sys.executable, str(ADAPTER)],
-        built.environment(**told, TIME_BUDGET_SECONDS="880"),
-        tmp_path / "function.log",
-    )
-    try:
-        assert service.wait(30) == EX_CONFIG
-        for name in ("ADMIN_TOKEN", "TIME_BUDGET_SECONDS"):
-            assert f"  {name}: " in service.log()
-        assert "exit status 78" in service.log()
-        for value in SECRETS.values():
-            assert value not in service.log()
-    finally:
-        service.close()
+    secret = built.settings(fake) | {"ADMIN_TOKEN": "changeme", "TIME_BUDGET_SECONDS": "880"}
+    with built.running(secret, tmp_path / "function.log") as function:
+        assert function.exit_code(30) == EX_CONFIG
+        said = function.log()
+    for name in ("ADMIN_TOKEN", "TIME_BUDGET_SECONDS"):
+        assert f"  {name}: " in said
+    assert "exit status 78" in said
+    for value in SECRETS.values():
+        assert value not in said
 
 
 def test_it_speaks_to_the_emulator_of_aws(
     tools: AwsTools, built: Built, fake: Any, tmp_path: Path
 ) -> None:
+    built.aws.put_secret(built.secret, built.settings(fake))
     runtime, front = free_port(), free_port()
-    environment = {**built.environment(**settings(built, fake)), "AWS_LWA_INVOKE_MODE": "buffered"}
     command: list[str | Path] = [
         tools.emulator,
         f"--runtime-api-address=127.0.0.1:{runtime}",
@@ -347,31 +252,31 @@ def test_it_speaks_to_the_emulator_of_aws(
         sys.executable,
         ADAPTER,
     ]
-    with (tmp_path / "emulator.log").open("wb") as log:
-        emulator = subprocess.Popen(
+    event = {
+        "version": "2.0",
+        "rawPath": "/v1/chat/completions",
+        "rawQueryString": "",
+        "headers": {"authorization": f"Bearer {ALICE}", "content-type": "application/json"},
+        "requestContext": {"http": {"method": "POST", "path": "/v1/chat/completions"}},
+        "body": json.dumps(question()),
+        "isBase64Encoded": False,
+    }
+    place = f"http://127.0.0.1:{front}/2015-03-31/functions/function/invocations"
+    environment = built.environment(AWS_LWA_INVOKE_MODE="buffered")  # it does not stream
+    with (
+        (tmp_path / "emulator.log").open("wb") as log,
+        subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        event = {
-            "version": "2.0",
-            "rawPath": "/v1/chat/completions",
-            "rawQueryString": "",
-            "headers": {"authorization": f"Bearer {ALICE}", "content-type": "application/json"},
-            "requestContext": {"http": {"method": "POST", "path": "/v1/chat/completions"}},
-            "body": json.dumps(question()),
-            "isBase64Encoded": False,
-        }
-        place = f"http://127.0.0.1:{front}/2015-03-31/functions/function/invocations"
-        wait_for_port(front)
-        answer = httpx2.post(place, json=event, timeout=60, trust_env=False).json()
-        assert answer["statusCode"] == 200, answer
-        assert "Hello" in json.loads(answer["body"])["choices"][0]["message"]["content"]
-        assert answer["headers"]["x-request-id"]
-        assert len(fake.ledger.calls) == 1
-    finally:
-        os.killpg(emulator.pid, signal.SIGKILL)
-        emulator.wait()
-        print((tmp_path / "emulator.log").read_text()[-3000:])
+        ) as emulator,
+    ):
+        try:
+            wait_for_port(front)
+            answer = httpx2.post(place, json=event, timeout=60, trust_env=False).json()
+        finally:
+            os.killpg(emulator.pid, signal.SIGKILL)
+    assert answer["statusCode"] == 200, answer
+    assert "Hello" in json.loads(answer["body"])["choices"][0]["message"]["content"]
+    assert len(fake.ledger.calls) == 1
 
 
 def wait_for_port(port: int) -> None:
