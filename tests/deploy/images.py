@@ -134,6 +134,9 @@ def _services(docker: Docker, root: Path) -> None:
         (root / name).mkdir(parents=True, exist_ok=True)
         os.chown(root / name, user, group)
         (root / name).chmod(mode)
+    if not (root / "var/run").is_symlink():
+        shutil.rmtree(root / "var/run", ignore_errors=True)
+        (root / "var/run").symlink_to("/run")
     entrypoint = root / "usr/local/bin/postgres-entrypoint.sh"
     entrypoint.parent.mkdir(parents=True, exist_ok=True)
     entrypoint.write_text(POSTGRES_ENTRYPOINT)
