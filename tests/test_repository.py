@@ -34,7 +34,7 @@ FLOORS = [
     {"exchange", "health", "hosting", "summaries", "targets", "watch"},
     {"answers"},
     {"guarded"},
-    {"preflight", "edge"},
+    {"preflight", "edge", "switch"},
     {"model"},
     {"routes", "yours"},
     {"main"},

@@ -1,4 +1,4 @@
-"""The commands of the app: `uv run dev`, `serve`, `checklist` and `preview-update`."""
+"""The commands of the app: `uv run dev`, `serve`, `switch`, `checklist`, `preview-update`."""
 
 import asyncio
 import importlib.util
@@ -89,6 +89,13 @@ def checklist() -> None:
     if importlib.util.find_spec("checklist") is None:
         sys.exit("The checklist is for development: run it in the project's folder.")
     from checklist.cli import main
+
+    sys.exit(main())
+
+
+def switch() -> None:
+    """Turn a provider, a model or all spending off or on, while the app runs."""
+    from app.switch import main
 
     sys.exit(main())
 

@@ -22,6 +22,7 @@ from app.exchange import Context, Event, Live, Whole
 from app.foundation.errors import AppError
 from app.foundation.settings import Settings
 from app.launch.caching import LOOK_AGAIN_SECONDS
+from app.launch.switches import Switches
 from app.providers.base import Message, Prompt, Usage
 from app.standards.availability.bill import Bill
 from app.standards.availability.deadline import Deadline
@@ -60,6 +61,7 @@ class RequestPath:
         history: History,
         summaries: Summaries,
         answers: Answers,
+        switches: Switches,
         instructions: str,
     ) -> None:
         self._settings = settings
@@ -70,6 +72,7 @@ class RequestPath:
         self._history = history
         self._summaries = summaries
         self._answers = answers
+        self._switches = switches
         self._instructions = instructions
 
     async def complete(self, request: wire.ChatRequest, context: Context) -> Whole:
@@ -113,7 +116,7 @@ class RequestPath:
         record.caller = context.caller.name
         record.metadata = request.metadata
         record.end_user = _end_user(request, context)
-        targets = self._order(request.model)
+        targets = await self._switches.left(self._order(request.model))
         keeping = self._answers.keeping(
             request,
             context,

@@ -22,6 +22,7 @@ from app.edge.headers import SecurityHeaders
 from app.foundation.project import load_project
 from app.guarded import RequestPath
 from app.health import Health
+from app.launch.switches import Switches, switch_names
 from app.preflight import check_environment, open_store
 from app.routes import chat, docs, health
 from app.standards.availability.relay import Relay
@@ -99,6 +100,9 @@ def create_app() -> FastAPI:
         history=History(gate, settings.max_history_messages),
         summaries=Summaries(store, relay, Summariser(counter, settings.max_input_tokens)),
         answers=Answers(settings),
+        switches=Switches(
+            store, switch_names((t.provider.name, t.provider.model) for t in targets)
+        ),
         instructions=read_instructions(),
     )
 

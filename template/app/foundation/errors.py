@@ -35,6 +35,7 @@ KINDS: dict[str, ErrorKind] = {
     "internal_error": ErrorKind(500, "server_error"),
     "daily_cost_cap": ErrorKind(503, "insufficient_quota"),
     "providers_unavailable": ErrorKind(503, "server_error", retry_helps=True),
+    "switched_off": ErrorKind(503, "server_error"),
     "store_unavailable": ErrorKind(503, "server_error", retry_helps=True),
     "time_budget_exceeded": ErrorKind(504, "server_error"),
 }
