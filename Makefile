@@ -11,7 +11,7 @@ help:
 	@echo "make test                   lint, type-check and test; ARGS=\"-k answers\" goes to pytest"
 	@echo "make test-checklist         put a generated app's checklist on trial: sabotage, a naive app"
 	@echo "make test-fire              kill, freeze and cut off each store under a running app; minutes"
-	@echo "make test-deploy            deploy a generated app for real: Docker, started by the test if need be"
+	@echo "make test-deploy            deploy generated apps for real: Docker, Vercel's runtime, Lambda's emulator"
 	@echo "make bench                  measure everything (20 minutes); STORES=sqlite KEYS=1000000 say what"
 	@echo "make lint                   format-check, lint and type-check alone"
 	@echo "make lock                   take newer versions of the tools into requirements-*.txt"
