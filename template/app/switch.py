@@ -6,10 +6,12 @@ import getpass
 import socket
 import sys
 
+from app.foundation.checks import UnreadableSourceError
 from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.foundation.settings import InvalidSettingsError, Settings, read_settings
 from app.launch.switches import LOOK_EVERY_SECONDS, Off, Switches, switch_names
+from app.standards.environment import stop
 from app.stores.base import StoreSetupError, StoreUnavailableError
 from app.stores.choose import choose_store
 
@@ -73,6 +75,8 @@ def _settings() -> Settings:
         return read_settings()
     except InvalidSettingsError as error:
         return error.settings
+    except UnreadableSourceError as error:
+        stop([error.problem])
 
 
 def _real(settings: Settings) -> list[str]:
