@@ -3,9 +3,9 @@
 `spending` refuses every question; `provider:NAME` and `model:NAME` take a target out of the
 fallback order. The store keeps them until they are turned on again, at most for 400 days.
 
-A process looks again with the first request after LOOK_EVERY_SECONDS, so that a function that slept
-in between sees them too. While the store does not answer, what was seen last counts; then the guard
-refuses the request anyway.
+A process looks before its first request, and then beside the first one after LOOK_EVERY_SECONDS,
+which does not wait for it: a store that is down must hold nobody up twice. While it does not
+answer, what was seen last counts; the guard refuses the request anyway.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from app.stores.base import Store, StoreUnavailableError
 
 SPENDING = "spending"
 LOOK_EVERY_SECONDS = 2.0
-# How long a request waits for the look: long for a store that answers, short for one that is down.
+# How long the first request waits for the look: long for a store that answers.
 PATIENCE_SECONDS = 0.25
 KEEP_SECONDS = 400 * 86400
 RETRY_AFTER_SECONDS = 60.0
@@ -53,6 +53,7 @@ class Switches:
         self._off: frozenset[str] = frozenset()
         self._look_at = 0.0
         self._looking: asyncio.Task[None] | None = None
+        self._seen = False
 
     async def left(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
         """The targets that may be asked. Raises `AppError` where none is left."""
@@ -87,7 +88,7 @@ class Switches:
         if self._looking is None and now >= self._look_at:
             self._look_at = now + LOOK_EVERY_SECONDS
             self._looking = asyncio.create_task(self._look())
-        if self._looking is not None:
+        if self._looking is not None and not self._seen:
             await asyncio.wait({self._looking}, timeout=PATIENCE_SECONDS)
 
     async def _look(self) -> None:
@@ -97,6 +98,7 @@ class Switches:
             return
         finally:
             self._looking = None
+        self._seen = True
         off = frozenset(item.name for item in found)
         for item in found:
             if item.name not in self._off:
