@@ -33,7 +33,9 @@ FORMATS = {
 SUFFIXES = {".json": "json", ".html": "html", ".md": "markdown"}
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Ends a command line that it does not understand with EX_USAGE: 2 says "not ready"."""
+
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
@@ -114,7 +116,7 @@ def _sorted(results: list[Result]) -> list[Result]:
 
 def _parser() -> argparse.ArgumentParser:
     text = load_texts().text
-    parser = _Parser(prog="checklist", description=text("cli.about"))
+    parser = Parser(prog="checklist", description=text("cli.about"))
     parser.add_argument(
         "--item",
         action="append",

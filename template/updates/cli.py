@@ -11,11 +11,12 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 
 from app.foundation.project import load_project
+from checklist.cli import EX_INTERRUPTED, EX_USAGE, Parser
 from checklist.items import BY_NUMBER
 from checklist.missing import missing_files
 from updates import report
@@ -30,17 +31,9 @@ from updates.template import Template, open_template
 from updates.trial import Plan, tried
 
 FOLDER = Path(__file__).parents[1]
-EX_USAGE = 64
 EX_UNSETTLED = 1
-EX_INTERRUPTED = 130  # as shells count it: 128 and the signal
 FORMATS = {"json": report.as_json, "markdown": report.as_markdown}
 SUFFIXES = {".json": "json", ".md": "markdown"}
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,7 +122,7 @@ def _show(found: Update, asked: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="preview-update", description=say("cli.about"))
+    parser = Parser(prog="preview-update", description=say("cli.about"))
     add = parser.add_argument
     add("--to", metavar="RELEASE", help=say("cli.to"))
     add("--source", metavar="PATH", help=say("cli.source"))
