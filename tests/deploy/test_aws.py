@@ -240,6 +240,31 @@ def test_a_bad_environment_is_told_in_the_log(built: Built, fake: Any, tmp_path:
         assert value not in said
 
 
+def test_the_trial_of_a_deploy_tells_a_good_one_from_a_bad_one(
+    tools: AwsTools, function: LambdaService, built: Built, fake: Any, fakes: Any
+) -> None:
+    stacks = built.aws.client("cloudformation")
+    outputs = {
+        "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+        "Outputs": {"Url": {"Value": f"{function.url}/"}},
+    }
+    stacks.create_stack(StackName="my-llm-app", TemplateBody=json.dumps(outputs))
+
+    def attempt(key: str) -> str:
+        environment = tools.environment(**built.aws.environment, SMOKE_APP_KEY=key)
+        return run(built.folder, "deploy/aws/release.sh", "try", **environment)
+
+    try:
+        assert attempt(ALICE).strip() == f"{function.url} answers"
+        with pytest.raises(AssertionError, match="a question: 401"):
+            attempt("not-a-key-0123456789")
+        fake.always(fakes.Status(401))
+        with pytest.raises(AssertionError, match="a question: 503"):
+            attempt(ALICE)
+    finally:
+        stacks.delete_stack(StackName="my-llm-app")
+
+
 def test_it_speaks_to_the_emulator_of_aws(
     tools: AwsTools, built: Built, fake: Any, tmp_path: Path
 ) -> None:
