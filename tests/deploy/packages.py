@@ -9,7 +9,11 @@ from tests.kit import run
 SUITE = "trixie"  # the Debian that has Python 3.13, and that the public image is made of
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 ENGINE_PACKAGES = ("containerd", "docker-buildx", "docker-cli", "docker-compose", "docker.io")
-HOST_PACKAGES = ("runc", "tini")  # these need the libraries of the Debian that runs here
+# These need the libraries of the Debian that runs here.
+HOST_PACKAGES = ("runc", "tini")
+# The engine sends a container's questions for names to itself with it, inside the container's own
+# network alone.
+FIREWALL_PACKAGES = ("iptables",)
 IMAGE_PACKAGES = ("base-files", "coreutils", "dash", "findutils", "grep", "libc-bin", "python3")
 # What stands beside the app: the stores.
 SERVICE_PACKAGES = (
@@ -29,13 +33,17 @@ class Packages:
         self.engine = cache / "engine"
         self.image = cache / "image"
         self.services = cache / "services"
+        self.firewall = cache / "firewall"
         self._cache = cache
         self._complete = cache / "complete"
 
     def fetch(self) -> None:
         """Download and unpack what is not there yet."""
         wanted = " ".join(
-            (SUITE, *ENGINE_PACKAGES, *HOST_PACKAGES, *IMAGE_PACKAGES, "/", *SERVICE_PACKAGES)
+            (
+                *(SUITE, *ENGINE_PACKAGES, *HOST_PACKAGES, *FIREWALL_PACKAGES, "/"),
+                *(*IMAGE_PACKAGES, "/", *SERVICE_PACKAGES),
+            )
         )
         if self._complete.exists() and self._complete.read_text() == wanted:
             return
@@ -57,12 +65,28 @@ class Packages:
         self._unpack(downloads, self.engine)
         # For apt nothing is installed, so it brings everything that an image's packages need.
         bring = ("install", "--yes", "--no-install-recommends", "--download-only")
-        for wanted_in, root in (IMAGE_PACKAGES, self.image), (SERVICE_PACKAGES, self.services):
+        for wanted_in, root in (
+            (IMAGE_PACKAGES, self.image),
+            (SERVICE_PACKAGES, self.services),
+            (FIREWALL_PACKAGES, self.firewall),
+        ):
             self._apt(*bring, *wanted_in)
             self._unpack(self._cache / "apt/archives", root)
+        self._wrap_iptables()
         for unread in ("usr/share/doc", "usr/share/locale", "usr/share/man"):
             shutil.rmtree(self.services / unread, ignore_errors=True)
         self._complete.write_text(wanted)
+
+    def _wrap_iptables(self) -> None:
+        """It is not installed: its own loader and libraries come with it."""
+        libraries = self.firewall / "usr/lib/x86_64-linux-gnu"
+        wrapper = self.engine / "usr/sbin/iptables"
+        wrapper.write_text(
+            f"#!/bin/sh\nexport XTABLES_LIBDIR={libraries}/xtables\n"
+            f"exec {libraries}/ld-linux-x86-64.so.2 --library-path {libraries}"
+            f' --argv0 iptables {self.firewall}/usr/sbin/xtables-nft-multi "$@"\n'
+        )
+        wrapper.chmod(0o755)
 
     def _mirror(self) -> str:
         """The Debian mirror that this machine's apt uses."""
