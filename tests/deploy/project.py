@@ -6,19 +6,22 @@ What the app needs in a test comes as a compose.override.yaml, as compose.yaml t
 import json
 import os
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import yaml
 
 from tests.deploy.engine import Engine
 from tests.kit import answers, generate, run
+
+P = TypeVar("P", bound="Project")
 
 KEY = "alice-0123456789"
 ADMIN = "admin-0123456789"
@@ -146,6 +149,31 @@ class Project:
         (found,) = json.loads(self.engine.docker("inspect", identity))
         return dict(found)
 
+    @contextmanager
+    def events(self) -> Iterator[Callable[[], list[str]]]:
+        """What the engine tells of the containers from now on, in its order: "app start".
+
+        Heard as it happens: the engine keeps only the last few, and of a container's health five.
+        """
+        filters = ("event=start", "event=health_status")
+        service = '{{index .Actor.Attributes "com.docker.compose.service"}}'
+        with tempfile.NamedTemporaryFile() as told:
+            listener = subprocess.Popen(
+                [
+                    *("docker", "events", "--since", str(time.time())),
+                    *("--filter", f"label=com.docker.compose.project={self.name}"),
+                    *(f"--filter={wanted}" for wanted in filters),
+                    *("--format", f"{service} {{{{.Action}}}}"),
+                ],
+                env=os.environ | self.engine.environment,
+                stdout=told,
+            )
+            try:
+                yield lambda: Path(told.name).read_text().splitlines()
+            finally:
+                listener.terminate()
+                listener.wait()
+
     def python(self, program: str, *arguments: str) -> str:
         """Run a Python program in the container of the app, as its user."""
         return self.compose("exec", "--no-TTY", "app", "python", "-c", program, *arguments)
@@ -163,9 +191,9 @@ class Project:
         return httpx2.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
 
-def built(engine: Engine, template: Path, folder: Path, **given: str) -> Project:
+def built(engine: Engine, template: Path, folder: Path, kind: type[P], **given: str) -> P:
     """An app of these answers, built as its README says. The seconds are printed."""
-    project = Project(generate(template, folder, answers(**given)), engine)
+    project = kind(generate(template, folder, answers(**given)), engine)
     run(project.folder, "git", "init", "--quiet")
     run(project.folder, "uv", "lock", "--quiet")
     build(project)

@@ -42,7 +42,7 @@ IN_THE_PROMPT = "prompt-3f6b27d4"  # in a file that must be in it: the search fi
 @pytest.fixture(scope="module")
 def project(engine: Engine, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """An app in whose image nothing secret may be, built as its README says."""
-    app = built(engine, folder, tmp_path_factory.mktemp("docker") / "app")
+    app = built(engine, folder, tmp_path_factory.mktemp("docker") / "app", Project)
     for name in (".env", ".git/config", "app/.env", "app/yours/.env.local", "app/tls.key"):
         with (app.folder / name).open("a") as file:
             file.write(f"\n# {CANARY}\n")
