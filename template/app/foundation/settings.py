@@ -71,6 +71,7 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         env_file_encoding="utf-8",
+        env_ignore_empty=True,  # an empty variable hides no secret file
         hide_input_in_errors=True,
     )
 
