@@ -32,11 +32,12 @@ test: lint
 test-checklist: $(READY)
 	CHECKLIST_JOBS=2 pytest -n 2 tests/checklist $(ARGS)
 
+# The stores side by side: a run of one mostly waits, for leases and time limits.
 test-fire: $(READY)
-	pytest tests/test_stores.py $(ARGS)
+	pytest -n 3 tests/test_stores.py $(ARGS)
 
 test-deploy: $(READY)
-	pytest tests/deploy $(ARGS)
+	pytest -n 2 --dist loadgroup tests/deploy $(ARGS)
 
 STORES := sqlite,redis,postgres
 KEYS := 100000
