@@ -40,8 +40,8 @@ class Off:
 
 def switch_names(targets: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """What can be turned off, for targets as pairs of provider and model."""
-    named = [(f"provider:{provider}", f"model:{model}") for provider, model in targets]
-    return (SPENDING, *dict.fromkeys(name for pair in named for name in pair))
+    named = (name for target in targets for name in _switches_of(*target))
+    return (SPENDING, *dict.fromkeys(named))
 
 
 class Switches:
@@ -62,7 +62,7 @@ class Switches:
         left = tuple(
             target
             for target in targets
-            if not {f"provider:{target.provider.name}", f"model:{target.provider.model}"} & off
+            if off.isdisjoint(_switches_of(target.provider.name, target.provider.model))
         )
         if SPENDING in off or not left:
             raise AppError("switched_off", retry_after=RETRY_AFTER_SECONDS)
@@ -106,6 +106,10 @@ class Switches:
         for name in sorted(self._off - off):
             logger.warning("switched on", switch=name)
         self._off = off
+
+
+def _switches_of(provider: str, model: str) -> tuple[str, str]:
+    return f"provider:{provider}", f"model:{model}"
 
 
 def _key(name: str) -> str:
