@@ -12,7 +12,7 @@ help:
 	@echo "make test-checklist         put a generated app's checklist on trial: sabotage, a naive app"
 	@echo "make test-fire              kill, freeze and cut off each store under a running app; minutes"
 	@echo "make test-deploy            deploy generated apps for real: Docker, Vercel's runtime, Lambda's emulator"
-	@echo "make bench                  measure everything (20 minutes); STORES=sqlite KEYS=1000000 say what"
+	@echo "make bench                  measure everything (25 minutes); STORES=sqlite KEYS=1000000 say what"
 	@echo "make lint                   format-check, lint and type-check alone"
 	@echo "make lock                   take newer versions of the tools into requirements-*.txt"
 	@echo "make files                  list anew which files an app has: after adding or removing one"
@@ -46,7 +46,7 @@ KEYS := 100000
 # target fails at the end, after the others have run.
 bench: $(READY)
 	@failed=; \
-	for command in "copy_speed.py" "import_cost.py" "request_cost.py --stores $(STORES)" \
+	for command in "copy_speed.py" "import_cost.py" "cold_start.py" "request_cost.py --stores $(STORES)" \
 		"store_step.py --stores $(STORES)" "store_growth.py --stores $(STORES) --keys $(KEYS)"; do \
 		echo; echo "== $$command"; python benchmarks/$$command || failed="$$failed $${command%% *}"; \
 	done; \

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.deploy
 
 PAGE = ROOT / "docs/deploy/vercel.md"
 ADMIN, ALICE = "admin-0123456789", "alice-0123456789"
-LOCAL = ("uv lock --check", "vercel build --prod --yes", 'uv run checklist --url "$PRODUCTION_URL"')
+BUILD = "VERCEL_PYTHON_COMPILEALL=1 vercel build --prod --yes"
+LOCAL = ("uv lock --check", BUILD, 'uv run checklist --url "$PRODUCTION_URL"')
 DEPLOY = "vercel deploy --prebuilt --prod"
 ON_THE_PLATFORM = ("vercel link", DEPLOY, "vercel rollback")
 
