@@ -203,8 +203,8 @@ def test_nothing_is_left_over(app: App) -> None:
     assert not [name for name in names if name.endswith((".jinja", ".pyc", ".rej", ".orig"))]
     if "{%" not in "".join(map(str, given.values())):
         for name, text in texts(app.path):
-            # A workflow has expressions of GitHub's own.
-            ours = name.endswith((".py", ".js")) or name.startswith(".github/")
+            # A workflow has expressions of GitHub's own, and alerts those of Prometheus.
+            ours = name.endswith((".py", ".js", "/rules.yml")) or name.startswith(".github/")
             assert ours or not re.search(r"\{%|\{\{|\{#", text), name
 
 
@@ -334,10 +334,20 @@ def left_out(given: dict[str, Any]) -> set[str]:
 def test_docker_files_hold_what_linters_know(folder: Path, tmp_path: Path, language: str) -> None:
     app = generate(folder, tmp_path / "app", answers(language=language))
     run(app, "hadolint", "Dockerfile")
-    run(app, "check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml")
+    for file in ("compose.yaml", "deploy/monitoring/compose.yaml"):
+        run(app, "check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
     dockerfile = (app / "Dockerfile").read_text()
     assert "# syntax" not in dockerfile
     assert "USER 999:999" in dockerfile
+    watching = yaml.safe_load((app / "deploy/monitoring/compose.yaml").read_text())["services"]
+    for beside in watching.values():
+        assert beside["profiles"] == ["monitoring"]
+        assert beside["user"] == "65534:65534"
+        assert beside["read_only"] is True
+        assert beside["cap_drop"] == ["ALL"]
+        assert beside["security_opt"] == ["no-new-privileges:true"]
+        assert set(beside["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
+        assert all(port.startswith("127.0.0.1:") for port in beside["ports"])
     service = yaml.safe_load((app / "compose.yaml").read_text())["services"]["app"]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]

@@ -22,6 +22,7 @@ from app.edge.headers import SecurityHeaders
 from app.foundation.project import load_project
 from app.guarded import RequestPath
 from app.health import Health
+from app.launch.slo import Objectives
 from app.launch.switches import Switches, switch_names
 from app.preflight import check_environment, open_store
 from app.routes import chat, docs, health
@@ -75,7 +76,11 @@ def create_app() -> FastAPI:
     metrics = Metrics(settings.daily_cost_cap_usd)
     store = choose_store(settings)
     alerts = Alerts(settings, project, store, redactor)
-    watch = Watch(metrics, alerts, telemetry)
+    objectives = Objectives(settings)
+    metrics.state_objectives(
+        objectives.budgets, objectives.min_events, objectives.cost_usd_per_day, project.on_call
+    )
+    watch = Watch(metrics, alerts, telemetry, objectives)
 
     # 3. availability
     targets = build_targets(settings, watch.breaker)

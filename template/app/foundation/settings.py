@@ -30,7 +30,7 @@ from pydantic_settings import (
 
 from app.foundation import checks
 from app.foundation.checks import Problem
-from app.foundation.project import Project, load_project
+from app.foundation.project import load_project
 from app.foundation.sources import SECRETS, with_secret_manager
 
 NANO_PER_USD = 1_000_000_000
@@ -38,6 +38,7 @@ SQLITE_URL = "sqlite:///data/app.db"  # below the folder that the app is started
 
 Seconds = Annotated[float, Field(gt=0, le=900, allow_inf_nan=False)]
 Usd = Annotated[Decimal, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+Percent = Annotated[Decimal, Field(gt=0, le=Decimal("99.99"), allow_inf_nan=False)]
 UsdPerMillionTokens = Annotated[Decimal, Field(ge=0, le=100_000, allow_inf_nan=False)]
 Secret = Annotated[SecretStr, AfterValidator(checks.secret)]
 Url = Annotated[str, AfterValidator(checks.http_url)]
@@ -46,13 +47,9 @@ Words = Annotated[tuple[str, ...], NoDecode]
 Network = IPv4Network | IPv6Network
 
 
-def _project() -> Project:
-    return load_project()
-
-
 def _model_of(provider: str) -> Any:
     """A field whose default is the model that was answered for the provider."""
-    return Field(default_factory=lambda: _project().models.get(provider))
+    return Field(default_factory=lambda: load_project().models.get(provider))
 
 
 class InvalidSettingsError(Exception):
@@ -80,7 +77,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     web_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
 
-    providers: Words = Field(default_factory=lambda: _project().providers)
+    providers: Words = Field(default_factory=lambda: load_project().providers)
     openai_api_key: Secret | None = None
     openai_base_url: Url | None = None
     openai_model: str | None = _model_of("openai")
@@ -111,7 +108,7 @@ class Settings(BaseSettings):
 
     requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 60
     requests_per_minute_per_ip: Annotated[int, Field(ge=1, le=1_000_000)] = 120
-    daily_cost_cap_usd: Usd = Field(default_factory=lambda: _project().daily_cost_cap_usd)
+    daily_cost_cap_usd: Usd = Field(default_factory=lambda: load_project().daily_cost_cap_usd)
     daily_cost_cap_per_caller_usd: Usd | None = None
     app_timezone: Annotated[str, AfterValidator(checks.timezone)] = "UTC"
     idempotency_ttl_seconds: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
@@ -131,6 +128,14 @@ class Settings(BaseSettings):
     pool_timeout_seconds: Seconds = 5
     store_timeout_seconds: Seconds = 1
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+
+    slo_availability_percent: Percent = Decimal("99.5")
+    slo_latency_ms: Annotated[int, Field(ge=1, le=900_000)] = 10_000
+    slo_latency_percent: Percent = Decimal(95)
+    slo_fallback_percent: Percent = Decimal(10)
+    slo_refusal_percent: Percent = Decimal(20)
+    slo_cost_usd_per_day: Usd | None = None
+    slo_min_events: Annotated[int, Field(ge=1, le=1_000_000)] = 20
 
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     cors_origins: Words = ()
@@ -161,7 +166,7 @@ class Settings(BaseSettings):
     @field_validator("providers")
     @classmethod
     def _known_providers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = (*_project().providers, "demo")
+        known = (*load_project().providers, "demo")
         for name in value:
             if name not in known:
                 raise checks.wrong("unknown_provider", known=", ".join(known))
@@ -172,8 +177,8 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _of_the_chosen_store(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and _project().store != "redis":
-            checks.database_url(value, _project().store)
+        if value is not None and load_project().store != "redis":
+            checks.database_url(value, load_project().store)
         return value
 
     @field_validator("trusted_proxies", mode="before")
@@ -262,7 +267,7 @@ class Settings(BaseSettings):
         return wrong
 
     def _store_problems(self) -> list[Problem]:
-        store, setting = _project().store, self.store_setting
+        store, setting = load_project().store, self.store_setting
         if store == "sqlite":
             return []
         url: SecretStr | None = getattr(self, setting)
@@ -292,7 +297,7 @@ class Settings(BaseSettings):
     @property
     def store_setting(self) -> str:
         """The setting that says where the chosen store is."""
-        return "redis_url" if _project().store == "redis" else "database_url"
+        return "redis_url" if load_project().store == "redis" else "database_url"
 
     @property
     def store_url(self) -> str:

@@ -6,7 +6,7 @@ when they started. Every label's values come from a closed set.
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +26,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.foundation.errors import KINDS
+from app.foundation.project import OnCall
 from app.foundation.record import CacheState
 from app.foundation.settings import NANO_PER_USD
 from app.stores.base import Spending
@@ -39,6 +40,7 @@ class Metrics:
 
     def __init__(self, daily_cost_cap_usd: Decimal) -> None:
         self._cap_usd = float(daily_cost_cap_usd)
+        self._stated: tuple[Metric, ...] = ()
         self._folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if values.ValueClass._multiprocess != bool(self._folder):
             # The library looked at the variable when it was imported, perhaps too early.
@@ -66,6 +68,7 @@ class Metrics:
         self._cache = counter("cache", "Questions, by what the answer cache did.", "result")
         self._tokens = counter("tokens", "Tokens used.", "provider", "model", "kind")
         self._costs = counter("cost_usd", "Settled cost.", "provider", "model")
+        self._slo_events = counter("slo_events", "Good and bad events.", "slo", "result")
         self._breakers = Gauge(
             "llm_app_breaker_open",
             "1 while any worker has cut the target off.",
@@ -113,11 +116,43 @@ class Metrics:
         """`nano` dollars (10^-9) were settled."""
         self._costs.labels(provider, model).inc(nano / NANO_PER_USD)
 
+    def slo_event(self, slo: str, good: bool) -> None:
+        """A request was a good or a bad event of a service level objective."""
+        self._slo_events.labels(slo, "good" if good else "bad").inc()
+
+    def state_objectives(
+        self,
+        budgets: Mapping[str, float],
+        min_events: int,
+        cost_usd_per_day: float,
+        on_call: OnCall,
+    ) -> None:
+        """What the alert rules compare with, and whom they name. `budgets` are shares."""
+        budget = GaugeMetricFamily(
+            "llm_app_slo_error_budget_ratio", "The share that may be bad.", labels=["slo"]
+        )
+        for slo, share in budgets.items():
+            budget.add_metric([slo], share)
+            for result in ("good", "bad"):
+                # There from the start at 0: Prometheus sees no rise in what begins at 1.
+                self._slo_events.labels(slo, result)
+        people = GaugeMetricFamily(
+            "llm_app_on_call_info", "Who is on call.", labels=["name", "contact"]
+        )
+        people.add_metric([on_call.name, on_call.contact], 1)
+        self._stated = (
+            budget,
+            people,
+            _gauge("slo_min_events", "So many events in the long window, at least.", min_events),
+            _gauge("slo_cost_usd_per_day", "What a day may cost.", cost_usd_per_day),
+        )
+
     async def render(self, spending: Spending | None) -> tuple[bytes, str]:
         """The text and its content type; without `spending` (the store is down) no money gauges."""
         text = await asyncio.to_thread(self._collect)
+        text += generate_latest(_Collected(self._stated))
         if spending is not None:
-            text += generate_latest(_Money(spending, self._cap_usd))
+            text += generate_latest(_Collected(_money(spending, self._cap_usd)))
         return text, CONTENT_TYPE_PLAIN_0_0_4
 
     def _collect(self) -> bytes:
@@ -129,19 +164,27 @@ class Metrics:
         return generate_latest(shared)
 
 
-class _Money:
-    """Today's money as the store knows it: a collector of three gauges."""
+class _Collected:
+    """Gauges that no worker counts, as a collector."""
 
-    def __init__(self, spending: Spending, cap_usd: float) -> None:
-        self._gauges = {
-            "daily_cost_usd": ("Settled today.", spending.settled_nano / NANO_PER_USD),
-            "cost_reserved_usd": ("Reserved right now.", spending.reserved_nano / NANO_PER_USD),
-            "daily_cost_cap_usd": ("The daily cap.", cap_usd),
-        }
+    def __init__(self, gauges: tuple[Metric, ...]) -> None:
+        self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
-        for name, (text, usd) in self._gauges.items():
-            yield GaugeMetricFamily(f"llm_app_{name}", text, value=usd)
+        yield from self._gauges
+
+
+def _money(spending: Spending, cap_usd: float) -> tuple[Metric, ...]:
+    """Today's money as the store knows it."""
+    return (
+        _gauge("daily_cost_usd", "Settled today.", spending.settled_nano / NANO_PER_USD),
+        _gauge("cost_reserved_usd", "Reserved right now.", spending.reserved_nano / NANO_PER_USD),
+        _gauge("daily_cost_cap_usd", "The daily cap.", cap_usd),
+    )
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"llm_app_{name}", text, value=value)
 
 
 def _forget_dead_workers(folder: Path) -> None:

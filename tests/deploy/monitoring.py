@@ -1,0 +1,204 @@
+"""Prometheus, promtool and Alertmanager for the tests: from Debian packages, which are unpacked
+below `build/` and not installed. They start with the files of a generated app; only addresses and
+intervals are the test's own.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, Self, TypeVar
+
+import httpx2
+import yaml
+
+from tests.deploy.aws import free_port
+from tests.kit import run
+
+SUITE = "trixie"  # the first Debian whose Alertmanager reads a webhook's address from a file
+PACKAGES = ("prometheus", "prometheus-alertmanager", "promtool")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+START_SECONDS = 20.0
+
+T = TypeVar("T")
+
+
+def fetch_tools(cache: Path) -> Path:
+    """The folder of the programs; they are downloaded once."""
+    programs, wanted = cache / "tools/usr/bin", " ".join((SUITE, *PACKAGES))
+    complete = cache / "complete"
+    if complete.exists() and complete.read_text() == wanted:
+        return programs
+    shutil.rmtree(cache, ignore_errors=True)
+    for folder in ("state/lists/partial", "apt/archives/partial", "tools"):
+        (cache / folder).mkdir(parents=True)
+    (cache / "empty").touch()
+    mirror = re.search(r"'(\S+/debian/)dists/", run(cache, "apt-get", "update", "--print-uris"))
+    assert mirror, "apt knows no mirror of Debian, and Prometheus comes from there"
+    (cache / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror[1]} {SUITE} main\n")
+    options = {
+        "APT::Sandbox::User": "root",
+        "Dir::Cache": cache / "apt",
+        "Dir::Etc::SourceList": cache / "sources.list",
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Dir::State": cache / "state",
+        "Dir::State::status": cache / "empty",
+    }
+    settings = [f"-o{name}={value}" for name, value in options.items()]
+    run(cache, "apt-get", "-qq", *settings, "update")
+    run(cache, "apt-get", "-qq", *settings, "download", *PACKAGES)
+    for package in cache.glob("*.deb"):
+        run(cache, "dpkg-deb", "--extract", package, "tools")
+        package.unlink()
+    complete.write_text(wanted)
+    return programs
+
+
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = START_SECONDS) -> T:
+    """Look until there is something to see."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            found = look()
+        except httpx2.TransportError:
+            found = None
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"in vain waited for {what}"
+        time.sleep(0.1)
+
+
+class Receiver:
+    """A webhook that Alertmanager posts to."""
+
+    def __init__(self) -> None:
+        self.alerts: list[dict[str, Any]] = []
+        alerts = self.alerts
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                alerts.extend(json.loads(body)["alerts"])
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def find(self, name: str, status: str = "firing", **labels: str) -> dict[str, Any] | None:
+        """An alert that was received, by its name and labels."""
+        wanted = {"alertname": name, **labels}.items()
+        for alert in self.alerts:
+            if alert["status"] == status and wanted <= alert["labels"].items():
+                return alert
+        return None
+
+
+class Monitoring:
+    """A running Prometheus and what it answers."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def value(self, query: str) -> float | None:
+        """The value of a query's first series."""
+        url = f"{self._url}/api/v1/query"
+        answer = httpx2.get(url, params={"query": query}, trust_env=False).json()
+        series = answer["data"]["result"]
+        return float(series[0]["value"][1]) if series else None
+
+
+def _with_its_templates(tools: Path) -> list[str | Path]:
+    """Debian's Alertmanager reads files below /usr/share: it alone sees those that it came with."""
+    mount = 'mount --bind "$0" /usr/share && exec "$@"'
+    return ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, tools.parent / "share"]
+
+
+@contextmanager
+def monitoring(
+    tools: Path, app: Path, folder: Path, target: str, token: str, receiver: Receiver
+) -> Iterator[Monitoring]:
+    """Prometheus and Alertmanager with the files of `app`, which listens on `target`."""
+    (folder / "ADMIN_TOKEN").write_text(token)
+    (folder / "ALERT_WEBHOOK_URL").write_text(receiver.url)
+    shutil.copytree(app / "deploy/monitoring", folder / "files")
+    ports = {"prometheus": free_port(), "alertmanager": free_port()}
+
+    def change(file: str, edit: Callable[[Any], None]) -> Path:
+        path: Path = folder / "files" / file
+        settings = yaml.safe_load(path.read_text())
+        edit(settings)
+        path.write_text(yaml.safe_dump(settings, allow_unicode=True))
+        return path
+
+    def prometheus(settings: Any) -> None:
+        settings["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
+        settings["alerting"]["alertmanagers"] = [
+            {"static_configs": [{"targets": [f"127.0.0.1:{ports['alertmanager']}"]}]}
+        ]
+        (job,) = settings["scrape_configs"]
+        del job["dns_sd_configs"]  # the containers' own names: proved on a real engine
+        job["static_configs"] = [{"targets": [target]}]
+        job["authorization"]["credentials_file"] = str(folder / "ADMIN_TOKEN")
+
+    def rules(settings: Any) -> None:
+        for rule in settings["groups"][1]["rules"]:
+            if "for" in rule:
+                rule["for"] = "1s"
+
+    def alertmanager(settings: Any) -> None:
+        settings["route"] |= {"group_wait": "0s", "group_interval": "1s"}
+        hook = settings["receivers"][0]["webhook_configs"][0]
+        hook["url_file"] = str(folder / "ALERT_WEBHOOK_URL")
+
+    change("prometheus/rules.yml", rules)
+    commands: dict[str, list[str | Path]] = {
+        "prometheus": [
+            tools / "prometheus",
+            f"--config.file={change('prometheus/prometheus.yml', prometheus)}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{ports['prometheus']}",
+        ],
+        "alertmanager": [
+            *_with_its_templates(tools),
+            tools / "prometheus-alertmanager",
+            f"--config.file={change('alertmanager/alertmanager.yml', alertmanager)}",
+            f"--storage.path={folder / 'silences'}",
+            "--cluster.listen-address=",
+            f"--web.listen-address=127.0.0.1:{ports['alertmanager']}",
+        ],
+    }
+    running = []
+    try:
+        for name, command in commands.items():
+            with (folder / f"{name}.log").open("wb") as log:
+                running.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=folder))
+        for name, port in ports.items():
+            ready = f"http://127.0.0.1:{port}/-/ready"
+            wait_for(name, lambda: httpx2.get(ready, trust_env=False).is_success)  # noqa: B023
+        yield Monitoring(f"http://127.0.0.1:{ports['prometheus']}")
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(10)
+        for name in commands:
+            print((folder / f"{name}.log").read_text()[-2000:])
