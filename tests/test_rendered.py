@@ -84,6 +84,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "botocore": "boto3",
 }
+OURS = {"app", "checklist", "keychain", "tests", "updates"}
 RESERVED = {
     "con",
     "prn",
@@ -216,7 +217,7 @@ def test_what_is_imported_is_declared(app: App) -> None:
         top = module.split(".")[0]
         if top in sys.stdlib_module_names or module == "google":
             continue
-        if top in {"app", "checklist", "tests", "updates"}:
+        if top in OURS:
             path = app.path / module.replace(".", "/")
             parent = path.parent
             assert (
@@ -244,7 +245,7 @@ def imports(path: Path) -> Iterator[tuple[str, str]]:
                 yield from ((name, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 yield name, node.module
-                if node.module.split(".")[0] in {"app", "checklist", "tests", "updates", "google"}:
+                if node.module.split(".")[0] in {*OURS, "google"}:
                     yield from ((name, f"{node.module}.{alias.name}") for alias in node.names)
 
 

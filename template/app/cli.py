@@ -1,4 +1,4 @@
-"""The commands of the app: `uv run dev`, `serve`, `switch`, `checklist`, `preview-update`."""
+"""The commands of the app: `dev`, `serve`, `switch`, `secrets`, `checklist`, `preview-update`."""
 
 import asyncio
 import importlib.util
@@ -96,6 +96,15 @@ def checklist() -> None:
 def switch() -> None:
     """Turn a provider, a model or all spending off or on, while the app runs."""
     from app.switch import main
+
+    sys.exit(main())
+
+
+def secrets() -> None:
+    """Ask for secrets, look at them, send them; like the checklist, it lies in the project."""
+    if importlib.util.find_spec("keychain") is None:
+        sys.exit("Secrets are prepared in development: run it in the project's folder.")
+    from keychain.cli import main
 
     sys.exit(main())
 

@@ -19,14 +19,16 @@ CONCERN_SECONDS = 60.0
 
 def check_environment() -> Settings:
     """The settings; or every problem at once on standard error, and exit code 78."""
-    return load_or_exit(price_problems, hosting_problems, _alert_problems)
+    return load_or_exit(further_problems)
 
 
-def _alert_problems(settings: Settings) -> list[Problem]:
-    return [
+def further_problems(settings: Settings) -> list[Problem]:
+    """What no setting knows of itself: prices, the place that it runs at, alert addresses."""
+    alerts = [
         Problem("alert_urls", "alert_url", {"place": place})
         for place in alert_url_problems(settings)
     ]
+    return [*price_problems(settings), *hosting_problems(settings), *alerts]
 
 
 async def check_store(settings: Settings) -> None:

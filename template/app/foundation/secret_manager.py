@@ -6,8 +6,8 @@ key is rotated without a new build.
 
 import os
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -22,6 +22,8 @@ from botocore.exceptions import (
 from pydantic_settings import AWSSecretsManagerSettingsSource, BaseSettings
 
 from app.foundation.checks import Problem, UnreadableSourceError
+
+T = TypeVar("T")
 
 # Seconds. Two attempts of at most 1 + 2 each; the limit also holds for what has no timeout of its
 # own, such as a name server. Lambda gives a start ten.
@@ -38,35 +40,45 @@ class _BoundedSource(AWSSecretsManagerSettingsSource):
     """pydantic-settings' own source, with a client that gives up soon."""
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        self._secretsmanager_client = boto3.client(
-            "secretsmanager",
-            region_name=region(),
-            config=Config(
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
-                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            ),
-        )
+        self._secretsmanager_client = client()
         return super()._load_env_vars()
 
 
 def source(settings: type[BaseSettings], name: str) -> AWSSecretsManagerSettingsSource:
     """The source, already read. Raises `UnreadableSourceError` after `LIMIT_SECONDS` at most."""
-    read: list[AWSSecretsManagerSettingsSource] = []
+    return within_limit(lambda: _BoundedSource(settings, name, region(), case_sensitive=False))
+
+
+def client() -> Any:
+    """A client of Secrets Manager that gives up soon."""
+    return boto3.client(
+        "secretsmanager",
+        region_name=region(),
+        config=Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        ),
+    )
+
+
+def within_limit(work: Callable[[], T]) -> T:
+    """What `work` returns. Raises `UnreadableSourceError`, after `LIMIT_SECONDS` at most."""
+    done: list[T] = []
     failed: list[Problem] = []
 
-    def work() -> None:
+    def run() -> None:
         try:
-            read.append(_BoundedSource(settings, name, region(), case_sensitive=False))
+            done.append(work())
         except Exception as error:
             failed.append(_problem(error))
 
     # A daemon: one that hangs holds nobody up when the process ends.
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(LIMIT_SECONDS)
-    if read:
-        return read[0]
+    if done:
+        return done[0]
     raise UnreadableSourceError(failed[0] if failed else _no_answer("timeout"))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from app.foundation.checks import Problem, UnreadableSourceError
-from app.foundation.messages import Messages, load_messages
+from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.foundation.settings import (
     InvalidSettingsError,
@@ -48,7 +48,7 @@ def stop(problems: list[Problem]) -> NoReturn:
     project = load_project()
     messages = load_messages(project.language)
     # One complaint a setting, the first: what follows from it needs no line of its own.
-    texts = {problem.name: _words(problem, messages) for problem in reversed(problems)}
+    texts = {problem.name: in_words(problem) for problem in reversed(problems)}
     lines = [messages.text("environment.found", name=project.name, count=len(texts))]
     lines += [f"  {name.upper()}: {text}" for name, text in sorted(texts.items())]
     lines.append(messages.text("environment.hint"))
@@ -56,7 +56,9 @@ def stop(problems: list[Problem]) -> NoReturn:
     raise SystemExit(EX_CONFIG)
 
 
-def _words(problem: Problem, messages: Messages) -> str:
+def in_words(problem: Problem) -> str:
+    """What is wrong and what to do, in the project's language, without the value."""
+    messages = load_messages(load_project().language)
     key = f"setting.{problem.complaint}"
     if key not in messages.texts:
         return problem.other_words

@@ -1,0 +1,91 @@
+"""`uv run secrets init|check|push`: the app's secrets, from `.env` to where it is deployed.
+
+Exit codes: 0 when nothing is missing or wrong, 1 when something is or was not confirmed, 64
+(EX_USAGE) for a command that cannot be carried out, 69 (EX_UNAVAILABLE) when the target gave no
+answer or refused.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from pathlib import Path
+
+from checklist.cli import EX_INTERRUPTED, EX_USAGE, Parser
+from keychain.ask import Missing, fill
+from keychain.check import check_file, check_place
+from keychain.messages import RefusedError, say
+from keychain.places import Place, PlaceError, place_of
+from keychain.push import push
+from keychain.values import known_names
+
+FOLDER = Path(__file__).parents[1]
+COMMANDS = ("init", "check", "push")
+EX_OPEN = 1
+EX_UNAVAILABLE = 69
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    asked = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    path, place = FOLDER / asked.file, place_of(FOLDER)
+    try:
+        match asked.command:
+            case "init":
+                return _init(path, place, asked)
+            case "check":
+                return _check(path, place, asked.env)
+            case _:
+                return 0 if push(path, place, asked.names, sure=asked.yes) else EX_OPEN
+    except RefusedError as refused:
+        print(refused, file=sys.stderr)
+        return EX_USAGE
+    except PlaceError as error:
+        print(f"{place.title}: {error}", file=sys.stderr)
+        return EX_UNAVAILABLE
+    except (KeyboardInterrupt, EOFError):
+        return EX_INTERRUPTED
+
+
+def _init(path: Path, place: Place, asked: argparse.Namespace) -> int:
+    missing = Missing(path, place, asked.env)
+    left = fill(path, missing, asked.names, asked.generate)
+    for name, words in left.items():
+        print(f"{name}: {words}")
+    if left:
+        return EX_OPEN
+    print(say("init.complete", file=path.name))
+    return 0
+
+
+def _check(path: Path, place: Place, environment: str | None) -> int:
+    complete = environment == "target" or check_file(path)
+    if environment != "local":
+        complete = check_place(place, path) and complete
+    return 0 if complete else EX_OPEN
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="secrets", description=say("cli.about"))
+    commands = parser.add_subparsers(dest="command", required=True)
+    found = {name: commands.add_parser(name, help=say(f"cli.{name}")) for name in COMMANDS}
+    for command in found.values():
+        command.add_argument("--file", default=".env", metavar="FILE", help=say("cli.file"))
+    for name in ("init", "check"):
+        found[name].add_argument("--env", choices=("local", "target"), help=say("cli.env"))
+    for name in ("init", "push"):
+        found[name].add_argument(
+            "names", nargs="*", type=_name, metavar="NAME", help=say("cli.names")
+        )
+    found["init"].add_argument("--generate", action="store_true", help=say("cli.generate"))
+    found["push"].add_argument("--yes", action="store_true", help=say("cli.yes"))
+    return parser
+
+
+def _name(text: str) -> str:
+    if text.upper() not in known_names():
+        raise argparse.ArgumentTypeError(say("cli.unknown"))
+    return text.upper()

@@ -1,0 +1,86 @@
+"""Docker secrets: one file a name in the folder `secrets`, which compose mounts to /run/secrets."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from app.foundation.project import load_project
+from keychain.messages import say
+from keychain.places import Held, Place, PlaceError
+from keychain.values import POSTGRES_PASSWORD, brings_postgres, is_secret, known_names
+
+# The user of a container must be able to read a file; the folder keeps this machine's others out.
+FOLDER_MODE = 0o700
+FILE_MODE = 0o644
+
+
+def place(folder: Path) -> Place:
+    """The folder beside compose.yaml."""
+    return _Docker(folder / "secrets")
+
+
+class _Docker:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.title = say("docker.title")
+
+    def held(self) -> Held:
+        """The files whose names are settings; Docker itself strips nothing, the app does."""
+        try:
+            paths = [self._folder / name for name in known_names()]
+            found = {path.name: path for path in paths if path.is_file()}
+            texts = {name: path.read_text("utf-8").strip() for name, path in found.items()}
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlaceError("docker.unreadable", reason=type(error).__name__) from None
+        return Held({name: text for name, text in texts.items() if text})
+
+    def seen_by_the_app(self, local: Mapping[str, str], held: Held) -> dict[str, str]:
+        """`.env` is handed over by compose.yaml and is stronger; so is the store that it brings."""
+        seen = {**held.values, **{name: value for name, value in local.items() if value.strip()}}
+        store = load_project().store
+        if store == "redis":
+            seen["REDIS_URL"] = "redis://redis:6379/0"
+        elif brings_postgres():
+            password = local.get(POSTGRES_PASSWORD)
+            seen.pop("DATABASE_URL", None)
+            if password:
+                seen["DATABASE_URL"] = f"postgresql://app:{password}@postgres:5432/app"
+            elif "DATABASE_URL" in held.values:
+                seen["DATABASE_URL"] = held.values["DATABASE_URL"]
+        return seen
+
+    def accepts(self, name: str) -> bool:
+        """Secrets alone: compose.yaml reads the rest, and its own password, from `.env`."""
+        return is_secret(name) and name != POSTGRES_PASSWORD
+
+    def send(self, values: Mapping[str, str]) -> Iterator[str]:
+        """Write the files, each at once or not at all."""
+        for name, value in values.items():
+            try:
+                self._folder.mkdir(exist_ok=True)
+                self._folder.chmod(FOLDER_MODE)
+                _write(self._folder / name, value)
+            except OSError as error:
+                raise PlaceError("docker.unwritable", name=name, reason=error.strerror) from None
+            yield name
+
+    def afterwards(self, names: set[str]) -> str:
+        """How compose learns of the files."""
+        listed = ", ".join(sorted(names))
+        files = ", ".join(f"{name}: {{ file: ./secrets/{name} }}" for name in sorted(names))
+        return say("docker.afterwards", listed=listed, files=files)
+
+
+def _write(path: Path, value: str) -> None:
+    handle, scratch = tempfile.mkstemp(prefix=".", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(value)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(scratch).chmod(FILE_MODE)
+        os.replace(scratch, path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
