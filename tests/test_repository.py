@@ -43,7 +43,7 @@ FLOORS = [
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 7_290
+MOST_CODE = 7_305
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

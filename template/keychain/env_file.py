@@ -45,7 +45,7 @@ def write(path: Path, name: str, value: str) -> None:
     old = _text(target)
     new = _with(old, name, value)
     if _values(new) != _values(old) | {name: value}:
-        raise RefusedError("unwritable_value", name=name, file=path.name)
+        raise RefusedError("unwritable_value", name=name, file=path.name, sign="${")
     try:
         # Made with mode 600, and under a name that git and images ignore.
         handle, scratch = tempfile.mkstemp(prefix=f"{target.name}.", dir=target.parent)

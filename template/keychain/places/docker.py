@@ -67,9 +67,12 @@ class _Docker:
 
     def afterwards(self, names: set[str]) -> str:
         """How compose learns of the files."""
-        listed = ", ".join(sorted(names))
-        files = ", ".join(f"{name}: {{ file: ./secrets/{name} }}" for name in sorted(names))
-        return say("docker.afterwards", listed=listed, files=files)
+        ordered = sorted(names)
+        lines = ["services:", "  app:", "    secrets:", *(f"      - {name}" for name in ordered)]
+        lines += ["secrets:"]
+        for name in ordered:
+            lines += [f"  {name}:", f"    file: ./secrets/{name}"]
+        return say("docker.afterwards", lines="\n".join(lines))
 
 
 def _write(path: Path, value: str) -> None:

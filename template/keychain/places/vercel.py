@@ -89,7 +89,7 @@ class _Vercel:
         finally:
             _end(process)
         if process.returncode:
-            raise PlaceError("vercel.refused", reason=_reason(out, err, value))
+            raise PlaceError("vercel.refused", reason=_reason(process, out + err, value))
         return out
 
 
@@ -107,10 +107,10 @@ def _end(process: "subprocess.Popen[str]") -> None:
         process.wait()
 
 
-def _reason(out: str, err: str, value: str | None) -> str:
+def _reason(process: "subprocess.Popen[str]", said: str, value: str | None) -> str:
     """The CLI's complaint, the value taken out: an error may repeat what it was given."""
-    lines = [line.strip() for line in f"{out}\n{err}".splitlines() if line.strip()]
-    chosen = next((line for line in lines if line.startswith("Error")), lines[-1] if lines else "")
+    lines = (line.strip() for line in said.splitlines())
+    complaint = next((line for line in lines if line.startswith("Error")), "")
     if value:
-        chosen = chosen.replace(value, "***")
-    return chosen[:LONGEST_REASON]
+        complaint = complaint.replace(value, "***")
+    return complaint[:LONGEST_REASON] or f"exit status {process.returncode}"
