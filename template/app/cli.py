@@ -1,4 +1,4 @@
-"""The commands of the app: `uv run dev`, `serve`, `switch`, `checklist`, `preview-update`."""
+"""The commands of the app, each of them run as `uv run NAME`."""
 
 import asyncio
 import importlib.util
@@ -96,6 +96,13 @@ def checklist() -> None:
 def switch() -> None:
     """Turn a provider, a model or all spending off or on, while the app runs."""
     from app.switch import main
+
+    sys.exit(main())
+
+
+def stores() -> None:
+    """Move the records of another store into the app's own."""
+    from app.move import main
 
     sys.exit(main())
 
