@@ -1,4 +1,4 @@
-"""The commands of the app: `dev`, `serve`, `switch`, `secrets`, `checklist`, `preview-update`."""
+"""The commands of the app, each of them run as `uv run NAME`."""
 
 import asyncio
 import importlib.util
@@ -105,6 +105,13 @@ def secrets() -> None:
     if importlib.util.find_spec("keychain") is None:
         sys.exit("Secrets are prepared in development: run it in the project's folder.")
     from keychain.cli import main
+
+    sys.exit(main())
+
+
+def stores() -> None:
+    """Move the records of another store into the app's own."""
+    from app.move import main
 
     sys.exit(main())
 

@@ -1,0 +1,151 @@
+"""What SQLite and PostgreSQL have in common for a move: most of their tables, and the words."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from datetime import date
+from typing import Any
+
+from app.stores.base import StoredAnswer
+from app.stores.moving import (
+    BATCH,
+    IDENTITY,
+    KEEP_IDENTITY_SECONDS,
+    DayMoney,
+    Key,
+    Memo,
+    subject_of,
+)
+
+
+class SqlRecords(ABC):
+    """The part of `Records` that is the same; a step is one transaction.
+
+    In a statement `?` is a gap, `@.` what stands before a table's name, `@now` the store's clock,
+    and `@money` the columns that tell a day's rows of money apart.
+    """
+
+    @abstractmethod
+    def rows(self, statement: str, *values: object) -> list[Any]:
+        """Run a statement that gives rows."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[Any]:
+        """Everything in it happens, or nothing."""
+
+    @abstractmethod
+    def lock_day(self, day: date) -> None:
+        """Keep other moves away from the day, until the transaction ends."""
+
+    @abstractmethod
+    def lock_total(self, day: date) -> None:
+        """Get the app's money ready to be added to; after that no caller's is touched."""
+
+    @abstractmethod
+    def warn(self, day: date) -> list[Any]:
+        """Note that the day was warned of; a row where that is new."""
+
+    def named(self, proposed: str) -> str:
+        """The store's identity, which is `proposed` when it has none yet."""
+        self.rows(
+            "INSERT INTO @.memos VALUES (?, ?, @now + ?) ON CONFLICT DO NOTHING RETURNING 1",
+            *(IDENTITY, proposed.encode(), KEEP_IDENTITY_SECONDS),
+        )
+        row = self.rows("SELECT value FROM @.memos WHERE key = ?", IDENTITY)[0]
+        return bytes(row[0]).decode()
+
+    def keys(self) -> Iterator[list[Key]]:
+        alive = "status IS NULL OR expires_at > @now"
+        names = "fingerprint, keep_seconds, expires_at - @now, status, media_type, body, complete"
+        for rows in self._pages(names, "idempotency", alive):
+            found = []
+            for key, fingerprint, keep, left, status, kind, body, complete in rows:
+                answer = (
+                    None if status is None else StoredAnswer(status, kind, body, bool(complete))
+                )
+                found.append(Key(key, fingerprint, answer, keep, left))
+            yield found
+
+    def memos(self) -> Iterator[list[Memo]]:
+        for rows in self._pages("value, expires_at - @now", "memos", "expires_at > @now"):
+            yield [Memo(key, bytes(value), left) for key, value, left in rows]
+
+    def merge_day(self, money: DayMoney) -> int:
+        new, totals = 0, Counter[str]()
+        with self.transaction():
+            self.lock_day(money.day)
+            for counter, nano in money.settled_nano.items():
+                known = self.rows(
+                    "SELECT settled_nano FROM @.spend WHERE day = ? AND subject = ?",
+                    *(money.day.isoformat(), counter),
+                )
+                more = nano - (known[0][0] if known else 0)
+                if more > 0:
+                    self._add(money.day, counter, more)
+                    totals[subject_of(counter)] += more
+                    new += 1
+            total = totals.pop("app", 0)
+            for subject in sorted(totals):
+                self._add(money.day, subject, totals[subject])
+            if total:
+                self.lock_total(money.day)
+                self._add(money.day, "app", total)
+            if money.warned:
+                new += len(self.warn(money.day))
+        return new
+
+    def merge_keys(self, keys: list[Key]) -> int:
+        new = 0
+        with self.transaction():
+            for key in sorted(keys, key=lambda key: key.key):
+                if (answer := key.answer) is not None:
+                    new += len(
+                        self.rows(
+                            _MERGE_KEY,
+                            *(key.key, key.fingerprint, key.keep_seconds, key.expires_in),
+                            *(answer.status, answer.media_type, answer.body, answer.complete),
+                        )
+                    )
+        return new
+
+    def merge_memos(self, memos: list[Memo]) -> int:
+        with self.transaction():
+            return sum(
+                len(self.rows(_MERGE_MEMO, memo.key, memo.value, memo.expires_in))
+                for memo in sorted(memos, key=lambda memo: memo.key)
+            )
+
+    def _add(self, day: date, subject: str, nano: int) -> None:
+        self.rows(
+            "INSERT INTO @.spend AS s (day, subject, settled_nano) VALUES (?, ?, ?) ON CONFLICT"
+            " (@money) DO UPDATE SET settled_nano = s.settled_nano + excluded.settled_nano"
+            " RETURNING 1",
+            *(day.isoformat(), subject, nano),
+        )
+
+    def _pages(self, columns: str, table: str, condition: str) -> Iterator[list[Any]]:
+        after = ""
+        while rows := self.rows(
+            f"SELECT key, {columns} FROM @.{table} WHERE key > ? AND ({condition})"  # noqa: S608 (own names)
+            " ORDER BY key LIMIT ?",
+            *(after, BATCH),
+        ):
+            yield rows
+            after = rows[-1][0]
+
+
+# Only what is not there, or no longer.
+_MERGE_KEY = """
+INSERT INTO @.idempotency AS i
+    (key, fingerprint, reservation, keep_seconds, expires_at, status, media_type, body, complete)
+VALUES (?, ?, '', ?, @now + ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE
+SET fingerprint = excluded.fingerprint, reservation = '', keep_seconds = excluded.keep_seconds,
+    expires_at = excluded.expires_at, status = excluded.status,
+    media_type = excluded.media_type, body = excluded.body, complete = excluded.complete
+WHERE i.status IS NOT NULL AND i.expires_at <= @now RETURNING 1"""
+_MERGE_MEMO = """
+INSERT INTO @.memos AS m VALUES (?, ?, @now + ?)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
+WHERE m.expires_at <= @now RETURNING 1"""
