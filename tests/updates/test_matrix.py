@@ -53,7 +53,8 @@ def test_every_edit_meets_a_file_of_the_template() -> None:
 
 @pytest.mark.parametrize("named", ANSWERS)
 def test_uv_writes_below_the_markers(matrix: Matrix, named: str, tmp_path: Path) -> None:
-    file = shutil.copy(matrix.app(HERE, named)[0] / "pyproject.toml", tmp_path)
+    file = tmp_path / "pyproject.toml"
+    shutil.copy(matrix.app(HERE, named)[0] / file.name, file)
     before = file.read_text(encoding="utf-8").splitlines()
     run(tmp_path, "uv", "add", "--frozen", "--quiet", "aaa>=1", "zzz>=1")
     run(tmp_path, "uv", "add", "--frozen", "--quiet", "--dev", "bbb>=1")
