@@ -12,11 +12,12 @@ from typing import Any
 import yaml
 from copier import run_copy
 
-from tests.releases.snapshot import PARTS, ROOT, git
+from tests.releases.snapshot import PARTS, ROOT, commit, git, rebuild
 
 TEMPLATE = ROOT / "template"
 PROVIDERS = ("openai", "anthropic", "gemini", "compatible")
 STORES = ("sqlite", "redis", "postgres")
+HERE = "v9999.0.0"  # the working tree, as a release
 ON_CALL = {"on_call_name": "Kim Minji", "on_call_contact": "+82 10 5550 0100"}
 
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text(encoding="utf-8"))
@@ -50,6 +51,25 @@ def export(folder: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target)
     return folder
+
+
+def releases(repository: Path) -> Path:
+    """Make `repository` one of every kept release, and of the working tree as the newest."""
+    rebuild(repository)
+    git(repository, "rm", "-r", "--quiet", "--force", "--ignore-unmatch", ".")
+    export(repository)
+    commit(repository, "The working tree", HERE)
+    return repository
+
+
+def forget_this_machine(home: Path) -> None:
+    """Let nothing be trusted, and git know no one's configuration, from here on."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "gitconfig").write_text("[user]\nname = Kit\nemail = kit@survival.test\n")
+    (home / "copier.yml").write_text("{}\n")
+    os.environ["COPIER_SETTINGS_PATH"] = str(home / "copier.yml")
+    os.environ["GIT_CONFIG_GLOBAL"] = str(home / "gitconfig")
+    os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
 
 
 def files(folder: Path) -> dict[str, Path]:

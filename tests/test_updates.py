@@ -1,4 +1,4 @@
-"""Updates: from every kept release to the working tree, and onward, with nothing lost."""
+"""Updates with other answers, and without a clean tree. The rest is in `tests/updates/`."""
 
 import re
 import shutil
@@ -9,19 +9,8 @@ import pytest
 import yaml
 from copier import run_update
 
-from tests.kit import PROVIDERS, answers, export, files, generate, owner, ownership, run, texts
-from tests.releases.snapshot import commit, git, kept
-
-ANSWERS: dict[str, dict[str, Any]] = {
-    "defaults": {},
-    "ko, two providers, no page": {
-        "language": "ko",
-        "providers": ["anthropic", "openai"],
-        "web_page": False,
-        "project_name": "우리 회사 도우미",
-    },
-    "everything": {"providers": [*reversed(PROVIDERS)], "about": 'Kim\'s "Helper" {{ 7 * 7 }}'},
-}
+from tests.kit import answers, files, generate, owner, ownership, run, texts
+from tests.releases.snapshot import git
 
 # Where each mergeable file ends its template block, and what a user writes below it.
 ADDITIONS = {
@@ -110,82 +99,6 @@ def assert_kept(folder: Path, edits: dict[str, bytes | None]) -> None:
     for name, text in ADDITIONS.items():
         assert (folder / name).read_text(encoding="utf-8").endswith(text), name
     assert '    "boto3>=1.40,<2",\n]\n' in (folder / "pyproject.toml").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("given", ANSWERS.values(), ids=ANSWERS)
-@pytest.mark.parametrize("version", kept())
-def test_a_pristine_app_becomes_a_fresh_copy(
-    repository: Path, tmp_path: Path, version: str, given: dict[str, Any]
-) -> None:
-    app = project(repository, tmp_path / "app", f"v{version}", given)
-    before = recorded(app)
-    update(app)
-    assert before.items() <= recorded(app).items()
-    fresh = generate(repository, tmp_path / "fresh", recorded(app))
-    assert_like_a_fresh_copy(app, fresh, set())
-
-
-@pytest.mark.parametrize("given", ANSWERS.values(), ids=ANSWERS)
-@pytest.mark.parametrize("version", kept())
-def test_an_edited_app_keeps_every_edit(
-    repository: Path, tmp_path: Path, version: str, given: dict[str, Any]
-) -> None:
-    app = project(repository, tmp_path / "app", f"v{version}", given)
-    edits = edit(app)
-    update(app)
-    assert_kept(app, edits)
-    fresh = generate(repository, tmp_path / "fresh", recorded(app))
-    assert_like_a_fresh_copy(app, fresh, {*edits, *ADDITIONS, "pyproject.toml"})
-
-
-@pytest.fixture(scope="module")
-def next_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working tree as v1.0.0, and a v2.0.0 that changes what lies nearest to the edits."""
-    path = tmp_path_factory.mktemp("next")
-    git(path, "init", "--quiet", "--initial-branch=main")
-    export(path)
-    commit(path, "The working tree", "v1.0.0")
-    template = path / "template"
-    changes = {
-        ".env.example.jinja": ("# LOG_PROMPTS=false\n", "# LOG_PROMPTS=false\n# NEW_SETTING=1\n"),
-        ".gitignore.jinja": ("desktop.ini\n", "desktop.ini\nnew-pattern\n"),
-        "compose.yaml.jinja": ("          pids: 256\n", "          pids: 512\n"),
-        "pyproject.toml.jinja": ('    "uvicorn>=', '    "new-one>=1",\n    "uvicorn>=99,!='),
-        "README.md.jinja": ("daily_cost_cap_usd=10`", "daily_cost_cap_usd=20`"),
-        "app/foundation/errors.py": ("\nfrom ", "\nimport new\nfrom "),
-    }
-    for name, (old, new) in changes.items():
-        text = (template / name).read_text(encoding="utf-8")
-        assert old in text, name
-        (template / name).write_text(text.replace(old, new), encoding="utf-8")
-    for file in (template / "app/yours").iterdir():
-        if file.is_file():
-            file.write_bytes(file.read_bytes() + b"\n# a newer example\n")
-    (template / "app/yours/new_example.py").write_text('"""New."""\n')
-    (template / "app/standards/new_safeguard.py").write_text('"""New."""\n')
-    commit(path, "The next release", "v2.0.0")
-    return path
-
-
-@pytest.mark.parametrize("given", ANSWERS.values(), ids=ANSWERS)
-def test_changes_beside_the_markers_merge_with_the_users(
-    next_release: Path, tmp_path: Path, given: dict[str, Any]
-) -> None:
-    app = project(next_release, tmp_path / "app", "v1.0.0", given)
-    edits = edit(app)
-    update(app)
-    assert_kept(app, edits)
-    assert (app / "app/standards/new_safeguard.py").is_file()
-    assert not (app / "app/yours/new_example.py").exists()
-    for name, new in {
-        ".env.example": "# NEW_SETTING=1",
-        ".gitignore": "new-pattern",
-        "compose.yaml": "pids: 512",
-        "pyproject.toml": '"new-one>=1"',
-        "README.md": "usd=20`",
-        "app/foundation/errors.py": "\nimport new\n",
-    }.items():
-        assert new in (app / name).read_text(encoding="utf-8"), name
 
 
 def test_other_answers_later(repository: Path, tmp_path: Path) -> None:
