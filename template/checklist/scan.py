@@ -1,5 +1,6 @@
 """Looking for keys where none may be: in files, in git's history, in what an image is made of."""
 
+import json
 import os
 import re
 import subprocess
@@ -60,10 +61,13 @@ def keys_in_history(folder: Path) -> list[str]:
     return found
 
 
-def ignored_by_git(folder: Path, scratch: Path, name: str) -> bool:
-    """Whether the folder's own .gitignore keeps `name` out, whatever else this machine ignores."""
+def ignored_by_git(folder: Path, scratch: Path, name: str, file: str = ".gitignore") -> bool:
+    """Whether the folder's own .gitignore keeps `name` out, whatever else this machine ignores.
+
+    `file` is another file with the same rules, such as .vercelignore.
+    """
     git(scratch, "init", "--quiet")
-    rules = folder / ".gitignore"
+    rules = folder / file
     (scratch / ".gitignore").write_bytes(rules.read_bytes() if rules.exists() else b"")
     return bool(git(scratch, "check-ignore", name, check=False).strip())
 
@@ -79,6 +83,22 @@ def ignored_by_docker(folder: Path, name: str) -> bool:
         if _matches(pattern.lstrip("!").strip("/"), name):
             ignored = not pattern.startswith("!")
     return ignored
+
+
+def left_out_by_vercel(folder: Path, name: str) -> bool:
+    """Whether vercel.json keeps `name` out of every function's bundle (`excludeFiles`).
+
+    A local build takes what .vercelignore lists, so the bundle has a rule of its own. Patterns with
+    a negation inside, `!(…)`, are not counted: what they leave out is not what they name.
+    """
+    try:
+        functions = json.loads((folder / "vercel.json").read_text(encoding="utf-8"))["functions"]
+        rules = [str(function["excludeFiles"]) for function in functions.values()]
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return False
+    return bool(rules) and all(
+        any(_matches(pattern, name) for pattern in _without_braces(rule)) for rule in rules
+    )
 
 
 def git(folder: Path, *arguments: str, check: bool = True) -> bytes:
@@ -118,6 +138,16 @@ def _walk(folder: Path) -> Iterator[Path]:
             # Files of secrets are where secrets belong.
             if name == ".env.example" or not name.startswith(".env"):
                 yield Path(where, name)
+
+
+def _without_braces(pattern: str) -> list[str]:
+    """The patterns that one with {a,b} stands for."""
+    inner = re.search(r"\{([^{}]*)\}", pattern)
+    if inner is None:
+        return [pattern]
+    before, after = pattern[: inner.start()], pattern[inner.end() :]
+    found = [_without_braces(f"{before}{choice}{after}") for choice in inner[1].split(",")]
+    return [choice for choices in found for choice in choices]
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -67,6 +67,12 @@ def test_the_file_of_secrets_stays_out(tmp_path: Path, check: Check) -> None:
             check.that(
                 kept_out, "docker", seen=f"{name}: {seen_as('not_ignored')}", look=".dockerignore"
             )
+    if load_project().deploy == "vercel":
+        for name in (".env", "app/.env"):
+            seen = f"{name}: {seen_as('not_ignored')}"
+            kept_out = scan.ignored_by_git(APP, tmp_path, name, ".vercelignore")
+            check.that(kept_out, "vercel", seen=seen, look=".vercelignore")
+            check.that(scan.left_out_by_vercel(APP, name), "bundle", seen=seen, look="vercel.json")
     check.found("ignored")
 
 

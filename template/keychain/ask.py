@@ -42,25 +42,30 @@ class Missing:
 
 
 def fill(path: Path, missing: Missing, names: list[str], generate: bool) -> dict[str, str]:
-    """Ask for `names`, or for all that is missing; what is missing then.
+    """Ask for `names`, or for all that is missing; what is missing of these afterwards.
 
-    With `generate`, what can be made is made unasked. Raises `RefusedError` where there is nobody
-    to ask, and `KeyboardInterrupt` where somebody ends the questions: what was answered is kept.
+    With `generate`, what can be made and is missing is made unasked. Raises `RefusedError` where
+    there is nobody to ask, and `KeyboardInterrupt` where somebody ends the questions: what was
+    answered is kept.
     """
     env_file.close_to_others(path)
     problems = missing.problems()
-    wanted = names or list(problems)
+    wanted = [*names] if names else [*problems]
     if generate:
-        for name in [name for name in wanted if name in MADE]:
-            _write(path, name, MADE[name]())
+        there = env_file.read(path)
+        for name in filter(MADE.__contains__, [*wanted]):
             wanted.remove(name)
+            # One that is in use is not replaced unasked: callers have their keys from it.
+            if name in problems or not there.get(name):
+                _write(path, name, MADE[name]())
     if wanted and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise RefusedError("no_terminal", names=", ".join(wanted), file=path.name)
     for name in wanted:
         value = _ask(name, missing, problems.get(name, ""))
         if value:
             _write(path, name, value)
-    return missing.problems()
+    left = missing.problems()
+    return {name: words for name, words in left.items() if not names or name in names}
 
 
 def _write(path: Path, name: str, value: str) -> None:

@@ -57,7 +57,8 @@ def _init(path: Path, place: Place, asked: argparse.Namespace) -> int:
         print(f"{name}: {words}")
     if left:
         return EX_OPEN
-    print(say("init.complete", file=path.name))
+    if not asked.names:
+        print(say("init.complete", file=path.name))
     return 0
 
 

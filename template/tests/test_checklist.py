@@ -206,6 +206,34 @@ def test_keys_travel_through_tls_alone(keys: pytest.MonkeyPatch, url: str) -> No
     assert cli.main(["--url", url]) == cli.EX_USAGE
 
 
+@pytest.mark.parametrize(
+    ("rule", "left_out"),
+    [
+        ("**/.env*", {".env", "app/.env"}),
+        ("{.*,.*/**,**/.env*/**}", {".env"}),
+        ("{a,**/.{git,env}*}", {".env", "app/.env"}),
+        (".env", {".env"}),
+        ("{a,**/*.{key,pem}}", set()),
+        ("!(app|uv.lock){,/**}", set()),
+        ("", set()),
+    ],
+)
+def test_the_rules_of_vercels_bundle_are_understood(
+    tmp_path: Path, rule: str, left_out: set[str]
+) -> None:
+    content = {"functions": {"app/asgi.py": {"excludeFiles": rule}}}
+    (tmp_path / "vercel.json").write_text(json.dumps(content))
+    names = {".env", "app/.env", "app/main.py"}
+    assert {name for name in names if scan.left_out_by_vercel(tmp_path, name)} == left_out
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"functions": {}}', '{"functions": {"a": {}}}'])
+def test_a_bundle_without_rules_leaves_nothing_out(tmp_path: Path, text: str) -> None:
+    assert not scan.left_out_by_vercel(tmp_path, ".env")
+    (tmp_path / "vercel.json").write_text(text)
+    assert not scan.left_out_by_vercel(tmp_path, ".env")
+
+
 def test_dockers_rules_are_understood(tmp_path: Path) -> None:
     rules = tmp_path / ".dockerignore"
     for lines, ignored in {

@@ -1,6 +1,8 @@
 """A generated app whose checklist is tried, and the matrix of what turned red."""
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,25 @@ from tests.kit import answers, generate
 ROW = "row"
 
 
+STORES = {"docker": "sqlite", "vercel": "redis"}
+
+
 @pytest.fixture(scope="session")
-def app(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def app_for(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """An app for a place to run, generated once."""
+
+    @cache
+    def make(deploy: str) -> Path:
+        given = answers(deploy=deploy, store=STORES[deploy])
+        return generate(folder, tmp_path_factory.mktemp(deploy) / "app", given)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def app(app_for: Callable[[str], Path]) -> Path:
     """A default app."""
-    return generate(folder, tmp_path_factory.mktemp("app") / "app", answers())
+    return app_for("docker")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -57,8 +57,9 @@ def test_the_app_that_nobody_touched_is_ready_and_still_untouched(
 
 @pytest.mark.parametrize("entry", TABLE, ids=name_of)
 def test_exactly_the_item_and_its_dependants_turn_red(
-    app: Path, tmp_path: Path, record_property: Record, entry: Sabotage
+    app_for: Callable[[str], Path], tmp_path: Path, record_property: Record, entry: Sabotage
 ) -> None:
+    app = app_for(entry.deploy)
     sabotaged = copy_of(app, tmp_path / "app")
     entry.apply(sabotaged)
     chosen = [f"--item={number}" for number in sorted(entry.red)] if entry.alone else []

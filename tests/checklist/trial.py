@@ -29,6 +29,7 @@ class Sabotage:
     new: str
     also: tuple[str, ...] = ()
     alone: bool = False
+    deploy: str = "docker"
 
     @property
     def red(self) -> set[str]:

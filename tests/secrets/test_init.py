@@ -104,9 +104,13 @@ def test_without_a_terminal_it_names_what_it_would_ask(copy: Callable[..., Path]
     assert not (app / ".env").exists()
     # What nobody needs to think of needs no terminal.
     done = secrets(app, "init", "--generate", "ADMIN_TOKEN", "POSTGRES_PASSWORD")
+    assert done.returncode == 0, done.stderr
     assert mode(app / ".env") == 0o600
     made = dotenv_values(app / ".env")
     assert set(made) == {"ADMIN_TOKEN", "POSTGRES_PASSWORD"}
+    # What is in use is not replaced unasked.
+    assert secrets(app, "init", "--generate", "ADMIN_TOKEN").returncode == 0
+    assert dotenv_values(app / ".env") == made
     assert not any(str(value) in done.stdout + done.stderr for value in made.values())
 
 

@@ -36,7 +36,10 @@ def main(arguments: list[str]) -> None:
         fail('No existing credentials found. Please run `vercel login` or pass "--token"')
     link = Path(".vercel/project.json")
     if not link.exists():
-        fail("Your codebase isn’t linked to a project on Vercel. Pass --project <name>, or run …")
+        fail(
+            "Your codebase isn’t linked to a project on Vercel. "
+            "Pass --project <name>, or run `vercel link` to begin."
+        )
     project = f"/v10/projects/{json.loads(link.read_text())['projectId']}/env"
     api = json.loads((home / "config.json").read_text())["api"]
     if command == "ls":
