@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from pydantic import SecretStr
@@ -33,12 +33,9 @@ FAST, SLOW = "Requests fail so often", "Requests fail more often"
 class Process:
     """An error budget of a process of its own: its store's connection, its alerts."""
 
-    def __init__(self, store: Store, webhook: Webhook, **changes: object) -> None:
-        settings = Settings(
-            providers=("demo",),
-            alert_urls=(SecretStr(webhook.url),),
-            **changes,  # type: ignore[arg-type]
-        )
+    def __init__(self, store: Store, webhook: Webhook, **changes: Any) -> None:
+        alert_urls = (SecretStr(webhook.url),)
+        settings = Settings.model_construct(alert_urls=alert_urls, **changes)
         incidents: Incidents = store
         self.store = store
         self.alerts = Alerts(
