@@ -22,6 +22,7 @@ from app.edge.headers import SecurityHeaders
 from app.foundation.project import load_project
 from app.guarded import RequestPath
 from app.health import Health
+from app.launch.budget import ErrorBudget
 from app.launch.slo import Objectives
 from app.launch.switches import Switches, switch_names
 from app.preflight import check_environment, open_store
@@ -80,7 +81,8 @@ def create_app() -> FastAPI:
     metrics.state_objectives(
         objectives.budgets, objectives.min_events, objectives.cost_usd_per_day, project.on_call
     )
-    watch = Watch(metrics, alerts, telemetry, objectives)
+    budget = ErrorBudget(objectives, store, metrics, alerts, speaks=settings.slo_alerts)
+    watch = Watch(metrics, alerts, telemetry)
 
     # 3. availability
     targets = build_targets(settings, watch.breaker)
@@ -115,12 +117,14 @@ def create_app() -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await open_store(store, settings)
         keepers = [
-            asyncio.create_task(work) for work in (guard.reap_for_ever(), guard.renew_for_ever())
+            asyncio.create_task(work)
+            for work in (guard.reap_for_ever(), guard.renew_for_ever(), budget.keep_for_ever())
         ]
         yield
         for keeper in keepers:
             keeper.cancel()
         await guard.drain(SHUTDOWN_SECONDS)
+        await budget.catch_up()
         await alerts.close(SHUTDOWN_SECONDS)
         for target in targets:
             await target.provider.close()
@@ -128,8 +132,9 @@ def create_app() -> FastAPI:
         await telemetry.close(SHUTDOWN_SECONDS)
 
     async def finish() -> None:
-        """Wait, within bounds, for what requests leave behind: charges, alerts, telemetry."""
+        """Wait, within bounds, for what requests leave behind: charges, counts, alerts, traces."""
         await guard.drain(SHUTDOWN_SECONDS)
+        await budget.catch_up()
         await alerts.flush(SHUTDOWN_SECONDS)
         await telemetry.flush(SHUTDOWN_SECONDS)
 
@@ -170,7 +175,9 @@ def create_app() -> FastAPI:
             expose_headers=list(EXPOSED_HEADERS),
         )
     app.add_middleware(
-        RequestLog, render_error=errors.render_code, observers=(watch.request_ended,)
+        RequestLog,
+        render_error=errors.render_code,
+        observers=(watch.request_ended, budget.request_ended),
     )
     errors.install(app)
 

@@ -9,7 +9,6 @@ from loguru import logger
 
 from app.foundation.record import RequestRecord
 from app.foundation.settings import NANO_PER_USD
-from app.launch.slo import Objectives
 from app.standards.visibility.alerts import Alerts, Kind
 from app.standards.visibility.metrics import Metrics
 from app.standards.visibility.request_log import RequestEnd
@@ -31,11 +30,8 @@ _KEY_TROUBLE = frozenset({"rejected_key", "quota"})
 class Watch:
     """Hears of every attempt, every breaker and every request's end."""
 
-    def __init__(
-        self, metrics: Metrics, alerts: Alerts, telemetry: Telemetry, objectives: Objectives
-    ) -> None:
+    def __init__(self, metrics: Metrics, alerts: Alerts, telemetry: Telemetry) -> None:
         self._metrics = metrics
-        self._objectives = objectives
         self._alerts = alerts
         self._telemetry = telemetry
         self._cut_off: set[str] = set()
@@ -88,8 +84,6 @@ class Watch:
         """A request has ended, however it ended."""
         metrics, record = self._metrics, end.record
         metrics.request(end.route, end.status, end.seconds)
-        for slo, good in self._objectives.judge(end).items():
-            metrics.slo_event(slo, good)
         if record.error_code is not None:
             metrics.refusal(record.error_code)
             if record.error_code in _ALERTS and not _slow_client(record):

@@ -199,6 +199,13 @@ class StoreMachine(Twins):
         else:
             self.both("close_incident", key)
 
+    @rule(
+        name=names,
+        added=st.dictionaries(st.sampled_from(["good", "bad one", ""]), st.integers(0, 99)),
+    )
+    def count(self, name: str, added: dict[str, int]) -> None:
+        self.both("count", name, added)
+
     @rule()
     def close_and_open(self) -> None:
         self.run(self.store.close())
@@ -245,7 +252,7 @@ class StoreMachine(Twins):
             leases,
             [end + KEEP_EXPIRED_SECONDS for end in leases],
             [key.ends for key in model.keys.values() if key.answer is not None],
-            [end for ends in model.counted.values() for end in ends],
+            [end for ends in model.admitted.values() for end in ends],
             [end for _, end in model.memos.values()],
             [*model.incidents.values()],
         ]

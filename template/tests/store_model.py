@@ -9,13 +9,14 @@ never counted too low, and a key is never run twice.
 import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from app.stores.base import (
     IN_PROGRESS_SECONDS,
+    KEEP_COUNTS,
     KEEP_DAYS,
     KEEP_EXPIRED_SECONDS,
     WARN_AT_PERCENT,
@@ -23,6 +24,7 @@ from app.stores.base import (
     Admitted,
     CapWarning,
     Claim,
+    Count,
     Rate,
     RateState,
     Refusal,
@@ -73,9 +75,11 @@ class ModelStore:
         self.limits: defaultdict[date, set[int]] = defaultdict(set)
         self.warned: set[date] = set()
         # For each subject of a rate: until when each of its admissions counts.
-        self.counted: defaultdict[str, list[float]] = defaultdict(list)
+        self.admitted: defaultdict[str, list[float]] = defaultdict(list)
         self.memos: dict[str, tuple[bytes, float]] = {}
         self.incidents: dict[str, float] = {}
+        # By name, span, number of the span, label.
+        self.counts: Counter[tuple[str, int, int, str]] = Counter()
         # The latest end of what was forgotten. Were the clock set back to before it, a store may
         # still know of it or not: nothing is promised.
         self.forgotten = -math.inf
@@ -162,7 +166,7 @@ class ModelStore:
         # What ends later than two windows from now was counted before the clock was set back. It
         # is forgotten, or a clock that was wrong for a moment would lock a caller out for good.
         horizon = self.now + 2 * rate.window_seconds
-        return sorted(end for end in self.counted[rate.subject] if self.now < end <= horizon)
+        return sorted(end for end in self.admitted[rate.subject] if self.now < end <= horizon)
 
     def _state(self, rate: Rate) -> RateState:
         counting = self._counting(rate)
@@ -181,7 +185,7 @@ class ModelStore:
         ends = [*self._counting(rate), self.now + rate.window_seconds]
         # Those of one second end together, with the last of them.
         last = {math.floor(end): end for end in sorted(ends)}
-        self.counted[rate.subject] = [last[math.floor(end)] for end in ends]
+        self.admitted[rate.subject] = [last[math.floor(end)] for end in ends]
 
     # ----------------------------------------------------------------------- leases
 
@@ -302,9 +306,17 @@ class ModelStore:
             if ends <= now:
                 self.forgotten = max(self.forgotten, ends)
                 del self.memos[name]
-        for counted in self.counted.values():
+        self._forget_counts()
+        for counted in self.admitted.values():
             self.forgotten = max([self.forgotten, *(end for end in counted if end <= now)])
             counted[:] = [end for end in counted if end > now]
+
+    def _forget_counts(self) -> None:
+        for key in list(self.counts):
+            _, span, number, _ = key
+            if number < self.now // span - KEEP_COUNTS[span]:
+                self.forgotten = max(self.forgotten, (number + KEEP_COUNTS[span]) * span)
+                del self.counts[key]
 
     def _forget_key(self, name: str) -> None:
         self.forgotten = max(self.forgotten, self.keys[name].ends)
@@ -333,3 +345,18 @@ class ModelStore:
 
     def close_incident(self, key: str) -> bool:
         return self.incidents.pop(key, None) is not None
+
+    def count(self, name: str, added: Mapping[str, int]) -> None:
+        for span in KEEP_COUNTS:
+            for label, amount in added.items():
+                self.counts[name, span, int(self.now // span), label] += amount
+        self._forget_counts()
+
+    def counted(self, name: str, span: int, spans: int) -> tuple[Count, ...]:
+        current = int(self.now // span)
+        found = (
+            Count(current - number, label, value)
+            for (named, length, number, label), value in self.counts.items()
+            if (named, length) == (name, span) and 0 <= current - number < spans
+        )
+        return tuple(sorted(found, key=lambda count: (count.age, count.label)))

@@ -14,6 +14,7 @@ from app.stores.base import (
     Admitted,
     Cap,
     Claim,
+    Count,
     Decision,
     Refused,
     Replay,
@@ -157,6 +158,60 @@ async def test_incidents_open_and_close_once(store: Store, clock: Clock) -> None
     assert await store.open_incident("store", 100)
     assert await store.close_incident("store")
     assert not await store.close_incident("store")
+
+
+async def test_counts_add_up_by_minute_and_by_hour(store: Store, clock: Clock) -> None:
+    clock.now += 30 * 60
+    await store.count("slo", {"latency good": 3, "latency bad": 1})
+    await store.count("slo", {"latency good": 2})
+    await store.count("other", {"latency good": 9})
+    clock.now += 60
+    await store.count("slo", {"latency good": 1, "": 2})
+    clock.now += 59
+    now = (Count(0, "", 2), Count(0, "latency good", 1))
+    before = (Count(1, "latency bad", 1), Count(1, "latency good", 5))
+    assert await store.counted("slo", 60, 1) == now
+    assert await store.counted("slo", 60, 2) == now + before
+    hour = (Count(0, "", 2), Count(0, "latency bad", 1), Count(0, "latency good", 6))
+    assert await store.counted("slo", 3600, 5) == hour
+    clock.now += 3600
+    assert await store.counted("slo", 60, 60) == ()
+    assert [count.age for count in await store.counted("slo", 3600, 5)] == [1, 1, 1]
+
+
+async def test_old_counts_are_forgotten(store: Store, clock: Clock) -> None:
+    start = clock.now
+    await store.count("slo", {f"label {number}": 1 for number in range(600)})
+    clock.now = start + 27 * 3600
+    await store.count("slo", {"good": 1})
+    for _ in range(10):
+        await store.reap()
+        await store.count("slo", {"good": 1})
+    clock.now = start  # a look into the past: the minute is gone, the hour is still there
+    assert await store.counted("slo", 60, 1) == ()
+    assert len(await store.counted("slo", 3600, 1)) == 600
+    clock.now = start + 36 * 86400
+    for _ in range(10):
+        await store.reap()
+        await store.count("slo", {"good": 1})
+    clock.now = start
+    assert await store.counted("slo", 3600, 1) == ()
+
+
+async def test_processes_count_together(tmp_path: Path, clock: Clock) -> None:
+    stores = [make_store(store_url(tmp_path), clock, timeout=20) for _ in range(4)]
+    for store in stores:
+        await store.open()
+    labels = [f"label {number}" for number in range(20)]
+    for _ in range(5):
+        orders = (labels, labels[::-1], labels[10:] + labels[:10], labels)
+        await asyncio.gather(
+            *(s.count("slo", dict.fromkeys(o, 1)) for s, o in zip(stores, orders, strict=True))
+        )
+    found = await stores[0].counted("slo", 60, 1)
+    assert found == tuple(Count(0, label, 20) for label in sorted(labels))
+    for store in stores:
+        await store.close()
 
 
 async def test_memos_expire(store: Store, clock: Clock) -> None:

@@ -135,6 +135,7 @@ class Settings(BaseSettings):
     slo_fallback_percent: Percent = Decimal(10)
     slo_refusal_percent: Percent = Decimal(20)
     slo_cost_usd_per_day: Usd | None = None
+    slo_alerts: bool = True
     slo_min_events: Annotated[int, Field(ge=1, le=1_000_000)] = 20
 
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()

@@ -64,7 +64,10 @@ class Objectives:
         self.latency_seconds = settings.slo_latency_ms / 1000
         self.min_events = settings.slo_min_events
         cap = settings.daily_cost_cap_usd
-        self.cost_usd_per_day = float(settings.slo_cost_usd_per_day or cap * COST_SHARE_OF_CAP)
+        stated = settings.slo_cost_usd_per_day
+        # Of 80 % of the cap the store itself warns, once a day: None where nothing else is stated.
+        self.stated_cost_usd_per_day = None if stated is None else float(stated)
+        self.cost_usd_per_day = float(stated or cap * COST_SHARE_OF_CAP)
 
     def judge(self, end: RequestEnd) -> dict[Objective, bool]:
         """The objectives that a request is an event of, and whether it was a good one."""

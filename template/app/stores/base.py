@@ -4,7 +4,7 @@ Money is in integer nano-dollars, durations are in seconds, and every instant is
 store's own clock, so that all processes agree on the time of day.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal, Protocol
@@ -18,6 +18,8 @@ REAP_ROWS = 500
 # How long an expired reservation waits for a late settlement (seconds), and a day's money is kept.
 KEEP_EXPIRED_SECONDS = 86400
 KEEP_DAYS = 400
+# Counts are added up by minute and by hour (in seconds), and so many of each are kept.
+KEEP_COUNTS = {60: 26 * 60, 3600: 35 * 24}
 # What a client is told to wait while its idempotency key is being worked on (seconds).
 IN_PROGRESS_SECONDS = 1.0
 
@@ -215,6 +217,15 @@ class Reaped:
     more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What a counter's label added up to in one minute or hour: `age` of them ago, 0 is now."""
+
+    age: int
+    label: str
+    value: int
+
+
 class Store(Protocol):
     """All of it may raise `StoreUnavailableError`, within the store timeout.
 
@@ -291,4 +302,15 @@ class Store(Protocol):
 
     async def close_incident(self, key: str) -> bool:
         """True for the one process that should report the recovery."""
+        ...
+
+    async def count(self, name: str, added: Mapping[str, int]) -> None:
+        """Add to a counter, by label, in the minute and in the hour that it is now.
+
+        Unlike the other steps, one that was given up may have been counted all the same.
+        """
+        ...
+
+    async def counted(self, name: str, span: Literal[60, 3600], spans: int) -> tuple[Count, ...]:
+        """A counter's last `spans` minutes or hours, this one included, by age and label."""
         ...

@@ -14,9 +14,9 @@ transaction mode. A process keeps at most `POOL_SIZE` connections.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 
@@ -28,6 +28,7 @@ from app.stores.base import (
     CapWarning,
     Concern,
     Connection,
+    Count,
     Decision,
     RateState,
     Reaped,
@@ -223,6 +224,13 @@ class PostgresStore:
 
     async def close_incident(self, key: str) -> bool:
         return bool((await self._one_step("close_incident", key))[1])
+
+    async def count(self, name: str, added: Mapping[str, int]) -> None:
+        await self._one_step("count", name, list(added), list(added.values()))
+
+    async def counted(self, name: str, span: Literal[60, 3600], spans: int) -> tuple[Count, ...]:
+        _, *found = await self._one_step("counted", name, span, spans)
+        return tuple(Count(*row) for row in zip(*(part or () for part in found), strict=True))
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[float]:

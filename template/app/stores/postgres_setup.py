@@ -8,6 +8,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app.stores.base import (
+    KEEP_COUNTS,
     KEEP_DAYS,
     KEEP_EXPIRED_SECONDS,
     REAP_LEASES,
@@ -125,6 +126,8 @@ class Schema:
             reap_rows=REAP_ROWS,
             keep_expired_seconds=KEEP_EXPIRED_SECONDS,
             keep_days=KEEP_DAYS,
+            keep_minutes=KEEP_COUNTS[60],
+            keep_hours=KEEP_COUNTS[3600],
         )
         self.release = "_" + sha256(steps.encode()).hexdigest()[:8]
         self._steps = steps.replace("@app@", f'"{name}"').replace("@release@", self.release)

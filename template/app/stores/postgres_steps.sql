@@ -12,6 +12,18 @@
 --   SK001  too late, or on another day than the caller believes; DETAIL is the server's clock
 --   SK002  lost a race against another step: everything is undone, the caller tries again
 
+-- Counters by minute and hour (`span` in seconds); `number` is that of the span since 1970. It is made
+-- here and not in postgres_schema.sql, since a schema of an earlier release gains it.
+CREATE TABLE IF NOT EXISTS @app@.counts (
+    name text NOT NULL,
+    span integer NOT NULL,
+    number bigint NOT NULL,
+    label text NOT NULL,
+    value bigint NOT NULL,
+    PRIMARY KEY (name, span, number, label)
+) WITH (fillfactor = 70);
+CREATE INDEX IF NOT EXISTS counts_age ON @app@.counts (span, number);
+
 CREATE FUNCTION @app@.clock@release@(p_deadline float8) RETURNS float8 AS $$
 DECLARE
     at float8 := date_part('epoch', clock_timestamp());
@@ -524,6 +536,14 @@ BEGIN
     ));
     GET DIAGNOSTICS deleted = ROW_COUNT;
     more := more OR deleted >= @reap_rows@;
+    DELETE FROM @app@.counts WHERE ctid = ANY (ARRAY(
+        SELECT c.ctid FROM @app@.counts c
+        WHERE c.span = 60 AND c.number < floor(now / 60) - @keep_minutes@
+            OR c.span = 3600 AND c.number < floor(now / 3600) - @keep_hours@
+        LIMIT @reap_rows@ FOR UPDATE SKIP LOCKED
+    ));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    more := more OR deleted >= @reap_rows@;
     DELETE FROM @app@.warnings w WHERE w.day < p_day - @keep_days@;
 END $$ LANGUAGE plpgsql;
 
@@ -581,4 +601,37 @@ BEGIN
     at := @app@.begin@release@(p_deadline);
     DELETE FROM @app@.incidents i WHERE i.key = p_key;
     done := FOUND;
+END $$ LANGUAGE plpgsql;
+
+CREATE FUNCTION @app@.count@release@(
+    p_deadline float8, p_now float8, p_name text, p_labels text[], p_added int8[], OUT at float8
+) AS $$
+DECLARE
+    now float8;
+BEGIN
+    at := @app@.begin@release@(p_deadline);
+    now := coalesce(p_now, at);
+    -- In one order, so that no two processes ever wait for each other.
+    INSERT INTO @app@.counts AS c
+    SELECT p_name, s.span, floor(now / s.span)::int8, a.label, a.added
+    FROM (VALUES (60), (3600)) AS s (span), unnest(p_labels, p_added) AS a (label, added)
+    ORDER BY s.span, a.label
+    ON CONFLICT (name, span, number, label) DO UPDATE SET value = c.value + excluded.value;
+END $$ LANGUAGE plpgsql;
+
+CREATE FUNCTION @app@.counted@release@(
+    p_deadline float8, p_now float8, p_name text, p_span int4, p_spans int4,
+    OUT at float8, OUT ages int8[], OUT labels text[], OUT amounts int8[]
+) AS $$
+DECLARE
+    current int8;
+BEGIN
+    at := @app@.clock@release@(p_deadline);
+    current := floor(coalesce(p_now, at) / p_span);
+    SELECT array_agg(current - c.number ORDER BY c.number DESC, c.label COLLATE "C"),
+        array_agg(c.label ORDER BY c.number DESC, c.label COLLATE "C"),
+        array_agg(c.value ORDER BY c.number DESC, c.label COLLATE "C")
+    INTO ages, labels, amounts
+    FROM @app@.counts c
+    WHERE c.name = p_name AND c.span = p_span AND c.number > current - p_spans AND c.number <= current;
 END $$ LANGUAGE plpgsql;

@@ -17,11 +17,11 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -31,6 +31,7 @@ from redis.backoff import NoBackoff
 from app.stores import redis_checks
 from app.stores.base import (
     IN_PROGRESS_SECONDS,
+    KEEP_COUNTS,
     KEEP_DAYS,
     KEEP_EXPIRED_SECONDS,
     REAP_LEASES,
@@ -41,6 +42,7 @@ from app.stores.base import (
     CapWarning,
     Concern,
     Connection,
+    Count,
     Decision,
     RateState,
     Reaped,
@@ -189,6 +191,21 @@ class RedisStore:
 
     async def close_incident(self, key: str) -> bool:
         return bool(await self._step("close_incident", {"key": key}, self._key("incidents")))
+
+    async def count(self, name: str, added: Mapping[str, int]) -> None:
+        spans = [{"seconds": span, "keep": keep} for span, keep in KEEP_COUNTS.items()]
+        ask = {"added": {k: _exact(v) for k, v in added.items()}, "spans": spans, "rows": REAP_ROWS}
+        keys = [key for span in KEEP_COUNTS for key in self._count_keys(name, span)]
+        await self._step("count", ask, *keys)
+
+    async def counted(self, name: str, span: Literal[60, 3600], spans: int) -> tuple[Count, ...]:
+        ask = {"span": span, "spans": spans}
+        found = await self._step("counted", ask, *self._count_keys(name, span))
+        counts = (Count(age, label.decode(), int(value)) for age, label, value in found)
+        return tuple(sorted(counts, key=lambda count: (count.age, count.label)))
+
+    def _count_keys(self, name: str, span: int) -> tuple[str, str]:
+        return self._key("counts", name, str(span)), self._key("counted", name, str(span))
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._tag, *parts))

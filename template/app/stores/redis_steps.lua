@@ -315,6 +315,38 @@ end
 
 function steps.close_incident() return redis.call('HDEL', KEYS[6], ask.key) end
 
+-- KEYS 6 and 7, 8 and 9: the values and the ages of a span. A value's field is '<number> <label>',
+-- where the number is that of the minute or hour since 1970, and its score among the ages.
+function steps.count()
+  for i, span in ipairs(ask.spans) do
+    local values, ages = KEYS[4 + 2 * i], KEYS[5 + 2 * i]
+    local number = math.floor(now / span.seconds)
+    for label, added in pairs(ask.added) do
+      local field = whole(number) .. ' ' .. label
+      redis.call('HINCRBY', values, field, whole(added))
+      redis.call('ZADD', ages, number, field)
+    end
+    for _, field in ipairs(redis.call('ZRANGEBYSCORE', ages, '-inf', '(' .. whole(number - span.keep), 'LIMIT', 0, ask.rows)) do
+      redis.call('HDEL', values, field)
+      redis.call('ZREM', ages, field)
+    end
+    redis.call('EXPIRE', values, span.seconds * (span.keep + 1))
+    redis.call('EXPIRE', ages, span.seconds * (span.keep + 1))
+  end
+  return 1
+end
+
+-- KEYS 6 the values, 7 the ages.
+function steps.counted()
+  local number = math.floor(now / ask.span)
+  local found = {}
+  for i, field in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], '(' .. whole(number - ask.spans), whole(number))) do
+    local at, label = string.match(field, '^(%d+) (.*)$')
+    found[i] = { number - at, label, redis.call('HGET', KEYS[6], field) }
+  end
+  return found
+end
+
 -- KEYS 6 anything: the server takes a write.
 function steps.ping()
   redis.call('SET', KEYS[6], instant(now), 'EX', 60)

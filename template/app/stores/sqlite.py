@@ -9,10 +9,10 @@ file must lie on a local disk, since network file systems do not lock it reliabl
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from app.stores import sqlite_schema
 from app.stores.base import (
@@ -20,6 +20,7 @@ from app.stores.base import (
     CapWarning,
     Concern,
     Connection,
+    Count,
     Decision,
     Reaped,
     Settlement,
@@ -111,6 +112,12 @@ class SqliteStore:
 
     async def close_incident(self, key: str) -> bool:
         return await self._step(lambda steps: steps.close_incident(key))
+
+    async def count(self, name: str, added: Mapping[str, int]) -> None:
+        await self._step(lambda steps: steps.count(name, added))
+
+    async def counted(self, name: str, span: Literal[60, 3600], spans: int) -> tuple[Count, ...]:
+        return await self._step(lambda steps: steps.counted(name, span, spans))
 
     async def _step(self, step: Callable[[Steps], T]) -> T:
         """Run one transaction in the store's thread, within the timeout."""

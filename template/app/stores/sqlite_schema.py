@@ -84,6 +84,20 @@ ALTER TABLE reservations ADD COLUMN lease_seconds REAL NOT NULL DEFAULT 900;
 """
 
 
+# Counters by minute and hour (`span` in seconds); `number` is that of the span since 1970.
+_COUNTS = """
+CREATE TABLE counts (
+    name TEXT NOT NULL,
+    span INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    label TEXT NOT NULL,
+    value INTEGER NOT NULL,
+    PRIMARY KEY (name, span, number, label)
+) WITHOUT ROWID;
+CREATE INDEX counts_age ON counts (span, number);
+"""
+
+
 def prepare(connection: sqlite3.Connection) -> None:
     """Create the tables, once, however many processes start together.
 
@@ -99,8 +113,10 @@ def prepare(connection: sqlite3.Connection) -> None:
         if version == 0:
             _run(connection, TABLES)
             connection.execute(f"PRAGMA user_version={VERSION}")
-        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'rates'").fetchone():
-            _run(connection, _MORE_TABLES)
+        for table, statements in (("rates", _MORE_TABLES), ("counts", _COUNTS)):
+            found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,))
+            if not found.fetchone():
+                _run(connection, statements)
     except BaseException:
         connection.execute("ROLLBACK")
         raise

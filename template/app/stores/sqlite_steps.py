@@ -2,9 +2,11 @@
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from datetime import date
 from zoneinfo import ZoneInfo
 
+from app.stores import sqlite_counts
 from app.stores.base import (
     IN_PROGRESS_SECONDS,
     KEEP_DAYS,
@@ -17,6 +19,7 @@ from app.stores.base import (
     Admitted,
     CapWarning,
     Claim,
+    Count,
     Decision,
     Reaped,
     Refusal,
@@ -266,6 +269,7 @@ class Steps:
                 self._now - KEEP_EXPIRED_SECONDS,
             ),
             self._delete("spend", "day, subject", "day < ?", oldest),
+            sqlite_counts.forget(self._db, self._now),
         ]
         return max(gone) == REAP_ROWS
 
@@ -308,3 +312,9 @@ class Steps:
 
     def close_incident(self, key: str) -> bool:
         return self._db.execute("DELETE FROM incidents WHERE key = ?", (key,)).rowcount == 1
+
+    def count(self, name: str, added: Mapping[str, int]) -> None:
+        sqlite_counts.count(self._db, self._now, name, added)
+
+    def counted(self, name: str, span: int, spans: int) -> tuple[Count, ...]:
+        return sqlite_counts.counted(self._db, self._now, name, span, spans)

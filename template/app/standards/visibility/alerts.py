@@ -24,8 +24,24 @@ from app.standards.visibility.redaction import Redactor
 from app.standards.visibility.told import Told
 
 Kind = Literal[
-    "providers", "store", "internal_error", "cost_warning", "daily_cost_cap", "provider_key"
+    "providers",
+    "store",
+    "internal_error",
+    "cost_warning",
+    "daily_cost_cap",
+    "provider_key",
+    "availability_fast",
+    "availability_slow",
+    "latency_fast",
+    "latency_slow",
+    "fallback",
+    "refusal",
+    "cost",
 ]
+# What can wait until morning.
+_WARNINGS = frozenset(
+    {"cost_warning", "availability_slow", "latency_slow", "fallback", "refusal", "cost"}
+)
 REMIND_SECONDS = 3600.0
 MAX_REQUEST_IDS = 10
 # How many times the gathering takes where the incident is known to be reported.
@@ -209,7 +225,7 @@ class Alerts:
             incident.closing = None
 
     def _notify(self, incident: _Incident, *, recovery: bool) -> None:
-        level = "WARNING" if recovery or incident.kind == "cost_warning" else "ERROR"
+        level = "WARNING" if recovery or incident.kind in _WARNINGS else "ERROR"
         facts = {"alert": incident.kind, "count": incident.count, **incident.facts}
         line = logger.bind(request_ids=incident.request_ids, **facts)
         line.log(level, "alert: recovered" if recovery else "alert")
@@ -233,4 +249,6 @@ class Alerts:
             lines += [self._text("alert.requests", ids=", ".join(incident.request_ids))]
         on_call = self._project.on_call
         lines += [self._text("alert.on_call", name=on_call.name, contact=on_call.contact)]
+        section = re.sub("_(fast|slow)$", "", incident.kind)
+        lines += [self._text("alert.runbook", section=section)]
         return "\n".join(lines)
