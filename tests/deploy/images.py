@@ -1,4 +1,4 @@
-"""The images that an app's Dockerfile and compose.yaml name, made from Debian packages.
+"""The images that an app's Dockerfile and compose files name, made from Debian packages.
 
 Only for an engine that can pull from nowhere. Each gets its public name and keeps the public
 image's contract: the user, the folders and their owners, the command and the environment.
@@ -64,6 +64,11 @@ exec "$@" -c "listen_addresses=*"
 """
 # The part of the public name before the tag: how the image is made.
 SERVICE_IMAGES = {
+    "caddy": """
+        ENV XDG_CONFIG_HOME=/config XDG_DATA_HOME=/data
+        RUN --network=none chown 0:0 /data
+        CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]
+    """,
     "postgres": """
         ENV PATH=/usr/lib/postgresql/17/bin:/usr/bin PGDATA=/var/lib/postgresql/18/docker
         VOLUME /var/lib/postgresql
@@ -86,14 +91,14 @@ Docker = Callable[..., str]  # runs a docker command
 def import_images(
     docker: Docker, packages: Packages, template: Path, environment: dict[str, str]
 ) -> None:
-    """Make every image that the template's Dockerfile and compose.yaml.jinja name."""
+    """Make every image that the template's Dockerfile and compose files name."""
     _python(docker, packages.image)
     _uv(docker, (template / "Dockerfile").read_text())
     _services(docker, packages.services)
-    compose = (template / "compose.yaml.jinja").read_text()
+    compose = "".join(path.read_text() for path in template.glob("compose*.yaml*"))
     for name, tag in re.findall(r"^    image: ([a-z][\w./-]*):(\S+)$", compose, re.MULTILINE):
         if name not in SERVICE_IMAGES:
-            raise NoEngineError(f"compose.yaml names the image {name}: add it to {__name__}")
+            raise NoEngineError(f"a compose file names the image {name}: add it to {__name__}")
         _build(f"{name}:{tag}", SERVICE_IMAGES[name], environment)
 
 
@@ -137,6 +142,12 @@ def _services(docker: Docker, root: Path) -> None:
     if not (root / "var/run").is_symlink():
         shutil.rmtree(root / "var/run", ignore_errors=True)
         (root / "var/run").symlink_to("/run")
+    if not (root / "usr/bin/wget").is_symlink():
+        (root / "usr/bin/wget").symlink_to("busybox")
+    # Debian's own is years behind the public image, and loses what it should send again.
+    caddy = shutil.which("caddy")
+    assert caddy, "caddy is missing: make installs it"
+    shutil.copy2(caddy, root / "usr/bin/caddy")
     entrypoint = root / "usr/local/bin/postgres-entrypoint.sh"
     entrypoint.parent.mkdir(parents=True, exist_ok=True)
     entrypoint.write_text(POSTGRES_ENTRYPOINT)

@@ -15,9 +15,9 @@ HOST_PACKAGES = ("runc", "tini")
 # network alone.
 FIREWALL_PACKAGES = ("iptables",)
 IMAGE_PACKAGES = ("base-files", "coreutils", "dash", "findutils", "grep", "libc-bin", "python3")
-# What stands beside the app: the stores.
+# What stands beside the app: the stores, and what looks at the proxy's health.
 SERVICE_PACKAGES = (
-    *("base-files", "coreutils", "dash", "libc-bin"),
+    *("base-files", "busybox", "coreutils", "dash", "libc-bin"),
     *("postgresql-17", "valkey-server", "valkey-tools"),
 )
 

@@ -36,7 +36,7 @@ DEMO = {"APP_ENV": "development", "PROVIDERS": "demo"}
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104
 EX_CONFIG = 78
 MACHINE = "host.docker.internal"
-UP_SECONDS = 60
+UP_SECONDS = 120
 COMMAND_SECONDS = 240
 
 # Runs in the container. The server is the process that `serve` became.
@@ -92,6 +92,16 @@ class Project:
         done = self.attempt(*arguments)
         assert done.returncode == 0, f"{' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def release(self, *arguments: str, **environment: str) -> str:
+        """Run deploy/docker/release.sh as somebody on the server does; what it prints."""
+        known = {
+            **self.engine.environment,
+            **self.variables,
+            "COMPOSE_PROJECT_NAME": self.name,
+            "WAIT_SECONDS": str(UP_SECONDS),
+        }
+        return run(self.folder, "deploy/docker/release.sh", *arguments, **known | environment)
 
     def override(
         self,
