@@ -1,11 +1,14 @@
 """deploy/docker/release.sh and changed secrets, on a real engine, with one container and SQLite."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.deploy.engine import Engine
 from tests.deploy.project import (
@@ -25,6 +28,7 @@ pytestmark = pytest.mark.deploy
 BEFORE = "0.1.0"
 NEW_KEY = "alice-9876543210"
 NEW_PROVIDER_KEY = "sk-provider-9876543210"
+WORKFLOW = ".github/workflows/deploy-docker.yml"
 CHAT = "/v1/chat/completions"
 
 
@@ -119,6 +123,62 @@ def test_a_version_that_does_not_start_is_not_what_stays(old: Project, project: 
     assert ask(project, "paid-after")[0] == "true"
     with pytest.raises(AssertionError, match="a question: 401"):
         project.release("try", SMOKE_APP_KEY="not-a-key-0123456789")
+
+
+def test_the_workflow_deploys_tries_and_takes_back(
+    engine: Engine, old: Project, project: Project, tmp_path: Path
+) -> None:
+    """The steps of its last job, as they stand there. Stood in for: SSH, and the registry."""
+    server = tmp_path / "server/app"
+    server.mkdir(parents=True)
+    for name in ("compose.override.yaml", "secrets"):
+        (server / name).symlink_to(project.folder / name)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    stand_in(tools / "ssh", f'[ "$1" = user@server ]; shift; cd {server.parent}; exec sh -c "$*"')
+    docker = shutil.which("docker", path=engine.environment.get("PATH"))
+    stand_in(tools / "docker", f'case $1 in log*) exit ;; esac; exec {docker} "$@"')
+    image = "ghcr.io/kit/app:0123456789ab"
+    labelled = f"FROM {project.name}\nLABEL version=next\n"
+    (tmp_path / "Dockerfile").write_text(labelled)
+    engine.docker("build", "--quiet", "--tag", image, tmp_path)
+    workflow = yaml.safe_load((project.folder / WORKFLOW).read_text())
+    steps = {step["name"]: step for step in workflow["jobs"]["deploy"]["steps"]}
+    path = engine.environment.get("PATH", os.environ["PATH"])
+
+    def step(name: str, **environment: str) -> str:
+        known = {
+            **engine.environment,
+            **project.variables,
+            "COMPOSE_PROJECT_NAME": project.name,
+            "DEPLOY_FOLDER": "app",
+            "DEPLOY_HOST": "user@server",
+            "GITHUB_ACTOR": "kit",
+            "IMAGE": image,
+            "PATH": f"{tools}:{path}",
+            "REGISTRY_TOKEN": "token-0123456789",
+            "URL": project.url,
+        }
+        return run(project.folder, "bash", "-e", "-c", steps[name]["run"], **known | environment)
+
+    before = project.container()["Image"]
+    step("Send the compose files")
+    assert (server / "deploy/docker/release.sh").is_file()
+    step("Deploy")
+    step("Leave no token on the server")
+    deployed = project.container()["Image"]
+    assert deployed != before
+    project.find()
+    assert "answers" in step("Try what was deployed", SMOKE_APP_KEY=KEY)
+    with pytest.raises(AssertionError, match="a question: 401"):
+        step("Try what was deployed", SMOKE_APP_KEY="not-a-key-0123456789")
+    print(step("Roll back"))
+    assert project.container()["Image"] == before
+
+
+def stand_in(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\nset -e\n{script}\n")
+    path.chmod(0o755)
 
 
 def test_secrets_are_rotated_without_a_build(old: Project, project: Project, fake: Any) -> None:
