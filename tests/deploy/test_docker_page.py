@@ -25,7 +25,11 @@ NEW_KEY = "sk-provider-9876543210"
 PULL = "git pull"
 ROLLBACK = "deploy/docker/release.sh rollback"
 CHECKLIST = 'uv run checklist --url "$PRODUCTION_URL"'
-ON_THE_PLATFORM = {PULL, 'deploy/docker/release.sh deploy "$IMAGE"'}
+ON_THE_PLATFORM = {
+    PULL,
+    'deploy/docker/release.sh deploy "$IMAGE"',
+    "docker compose --profile monitoring up --detach --wait",
+}
 
 
 def test_the_page_leads_to_an_app_that_answers(
