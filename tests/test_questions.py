@@ -74,7 +74,7 @@ def test_the_tests_know_every_provider_and_every_store() -> None:
 
 
 def test_nothing_needs_trust() -> None:
-    assert not {"_tasks", "_jinja_extensions", "_migrations"} & CONFIG.keys()
+    assert not {"_tasks", "_jinja_extensions"} & CONFIG.keys()
     assert CONFIG["_envops"]["undefined"] == "jinja2.StrictUndefined"
 
 
