@@ -381,6 +381,15 @@ def test_a_workflow_holds_what_linters_know(folder: Path, workflow: str) -> None
     assert set(taken) <= {uv[1]}, "CI and the image take the same uv"
 
 
+def test_renovate_and_dependabot_do_not_meet(folder: Path) -> None:
+    place = folder / "template/.github"
+    run(place, "check-jsonschema", "--builtin-schema", "vendor.renovate", "renovate.json")
+    managers = json.loads((place / "renovate.json").read_text(encoding="utf-8"))["enabledManagers"]
+    watched = re.findall(r"ecosystem: (.+)", (place / "dependabot.yml.jinja").read_text())
+    assert managers == ["copier"]
+    assert watched == ["uv", "github-actions", "docker"]
+
+
 def test_secrets_are_ignored_by_git_and_docker(folder: Path, tmp_path: Path) -> None:
     app = generate(folder, tmp_path / "app", answers())
     run(app, "git", "init", "--quiet")
