@@ -17,7 +17,7 @@ from keychain.check import check_file, check_place
 from keychain.messages import RefusedError, say
 from keychain.places import Place, PlaceError, place_of
 from keychain.push import push
-from keychain.values import known_names
+from keychain.values import NAME, known_names
 
 FOLDER = Path(__file__).parents[1]
 COMMANDS = ("init", "check", "push")
@@ -31,7 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    path, place = FOLDER / asked.file, place_of(FOLDER)
+    path = FOLDER / asked.file
+    try:
+        place = place_of(FOLDER)
+    except RefusedError as refused:
+        print(refused, file=sys.stderr)
+        return EX_USAGE
     try:
         match asked.command:
             case "init":
@@ -52,7 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _init(path: Path, place: Place, asked: argparse.Namespace) -> int:
     missing = Missing(path, place, asked.env)
-    left = fill(path, missing, asked.names, asked.generate)
+    try:
+        left = fill(path, missing, asked.names, asked.generate)
+    except (KeyboardInterrupt, EOFError):
+        print(say("init.ended", file=path.name), file=sys.stderr)
+        raise
     for name, words in left.items():
         print(f"{name}: {words}")
     if left:
@@ -77,16 +86,22 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--file", default=".env", metavar="FILE", help=say("cli.file"))
     for name in ("init", "check"):
         found[name].add_argument("--env", choices=("local", "target"), help=say("cli.env"))
-    for name in ("init", "push"):
+    for name, kind in {"init": _setting, "push": _name}.items():
         found[name].add_argument(
-            "names", nargs="*", type=_name, metavar="NAME", help=say("cli.names")
+            "names", nargs="*", type=kind, metavar="NAME", help=say("cli.names")
         )
     found["init"].add_argument("--generate", action="store_true", help=say("cli.generate"))
     found["push"].add_argument("--yes", action="store_true", help=say("cli.yes"))
     return parser
 
 
-def _name(text: str) -> str:
+def _setting(text: str) -> str:
     if text.upper() not in known_names():
         raise argparse.ArgumentTypeError(say("cli.unknown"))
     return text.upper()
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(say("cli.unknown"))
+    return text

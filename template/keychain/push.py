@@ -18,27 +18,28 @@ def push(path: Path, place: Place, names: list[str], *, sure: bool) -> bool:
     arrived before is said, and the next push sends the rest.
     """
     values = env_file.read(path)
-    mine = sent_elsewhere(values, filter(place.accepts, known_names()))
+    # What only the user's own code knows goes where it is named.
+    mine = sent_elsewhere(values, filter(place.accepts, names or known_names()))
     _require_there(names, mine, path)
-    chosen = {name: value for name, value in mine.items() if not names or name in names}
-    if not chosen:
+    if not mine:
         raise RefusedError("nothing", file=path.name)
     held = place.held()
-    found = problems_of({**held.values, **chosen}, production=True)
-    wrong = {name: found[name] for name in chosen if name in found}
+    found = problems_of({**held.values, **mine}, production=True)
+    wrong = {name: found[name] for name in mine if name in found}
     if wrong:
         print("\n".join(f"{name}: {words}" for name, words in wrong.items()), file=sys.stderr)
         print(say("push.wrong", file=path.name), file=sys.stderr)
         return False
-    changed = {name: value for name, value in chosen.items() if held.values.get(name) != value}
-    _show(place, held, chosen, changed)
+    changed = {name: value for name, value in mine.items() if held.values.get(name) != value}
+    _show(place, held, mine, changed)
     if changed:
         if not sure and not _confirmed():
             print(say("push.not_sent"), file=sys.stderr)
             return False
         _send(place, changed)
-        print(place.afterwards(set(chosen)))
-    _say_what_is_missing(place, values, Held({**held.values, **chosen}, held.hidden))
+        print(place.afterwards(set(mine)))
+    local = env_file.read(path.with_name(".env"))
+    _say_what_is_missing(place, local, Held({**held.values, **mine}, held.hidden))
     return True
 
 
@@ -48,13 +49,13 @@ def _require_there(names: list[str], mine: dict[str, str], path: Path) -> None:
         raise RefusedError("not_sendable", names=", ".join(absent), file=path.name)
 
 
-def _show(place: Place, held: Held, chosen: dict[str, str], changed: dict[str, str]) -> None:
+def _show(place: Place, held: Held, mine: dict[str, str], changed: dict[str, str]) -> None:
     print(place.title)
     groups = {
         "new": [name for name in changed if name not in held.names],
         "changed": [name for name in changed if name in held.values],
         "hidden": [name for name in changed if name in held.hidden],
-        "same": [name for name in chosen if name not in changed],
+        "same": [name for name in mine if name not in changed],
     }
     for group, names in groups.items():
         if names:

@@ -1,5 +1,6 @@
 """What a set of values is worth to the app: the checks of its start, on values from anywhere."""
 
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import get_args
@@ -25,6 +26,7 @@ OF_THIS_MACHINE = {
     "TRUSTED_PROXIES",
     "WEB_CONCURRENCY",
 }
+NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 # PostgreSQL's own, where compose.yaml brings it.
 POSTGRES_PASSWORD = "POSTGRES_PASSWORD"  # noqa: S105
 
@@ -65,9 +67,9 @@ def brings_postgres() -> bool:
 
 
 def is_secret(name: str) -> bool:
-    """True for what must not be shown: by the type of the setting."""
+    """True for what must not be shown: by the type of the setting, or unknown to the app."""
     field = Settings.model_fields.get(name.lower())
-    return name == POSTGRES_PASSWORD or (field is not None and _holds_secret(field.annotation))
+    return field is None or _holds_secret(field.annotation)
 
 
 def _holds_secret(annotation: object) -> bool:

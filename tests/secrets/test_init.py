@@ -72,6 +72,7 @@ def test_an_end_in_the_middle_keeps_what_was_answered(copy: Callable[..., Path])
         shown.type("OPENAI_API_KEY (Enter leaves it out)", KEY)
         shown.type("REDIS_URL (Enter leaves it out)", f"rediss://:{CANARY}", end=CTRL_C)
         assert shown.end() == EX_INTERRUPTED, shown.words
+    assert "What was answered is in .env" in shown.words
     assert (app / ".env").read_text() == f"{COMMENTED}OPENAI_API_KEY={KEY}\n"
     # It goes on where it stopped.
     with terminal(app, "init", "--env", "local") as shown:

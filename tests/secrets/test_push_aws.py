@@ -17,7 +17,7 @@ from tests.secrets.conftest import Aws, MakeApp
 from tests.secrets.keychain import CANARY, COMMAND, environment, secrets
 from tests.secrets.test_run_time import LIMIT_SECONDS, SPARE_SECONDS, serve, set_enforcement
 
-EX_OPEN, EX_CONFIG, EX_UNAVAILABLE = 1, 78, 69
+EX_OPEN, EX_USAGE, EX_UNAVAILABLE, EX_CONFIG = 1, 64, 69, 78
 SENT = {
     "OPENAI_API_KEY": f"sk-{CANARY}",
     "REDIS_URL": f"rediss://:{CANARY}@redis.invalid:6379/0",
@@ -114,6 +114,28 @@ def test_what_is_wrong_there_is_named(aws: Aws, app: Path, name: str) -> None:
     assert "  ADMIN_TOKEN: is a placeholder" in done.stdout
     assert "  MAX_ATTEMPTS: must be at most 10" in done.stdout
     assert "  REDIS_URL: must be redis://" in done.stdout
+
+
+def test_it_goes_where_sam_deploys(aws: Aws, app: Path) -> None:
+    elsewhere = f"app/{uuid4()}"
+    guided = f'parameter_overrides = "OnCall=\\"Kim Minji\\" SecretName=\\"{elsewhere}\\""\n'
+    deploy = f'version = 0.1\n[default.deploy.parameters]\nregion = "us-west-2"\n{guided}'
+    (app / "samconfig.toml").write_text(deploy)
+    done = secrets(app, "push", "--yes", "OPENAI_API_KEY", **aws.environment)
+    assert done.returncode == 0, done.stderr
+    there = boto3.client(
+        "secretsmanager",
+        region_name="us-west-2",
+        endpoint_url=aws.endpoint,
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",  # noqa: S106
+    )
+    text = there.get_secret_value(SecretId=elsewhere)["SecretString"]
+    assert json.loads(text) == {"OPENAI_API_KEY": SENT["OPENAI_API_KEY"]}
+    (app / "samconfig.toml").write_text("[default.deploy.parameters]\n")
+    done = secrets(app, "push", "--yes", **aws.environment)
+    assert done.returncode == EX_USAGE
+    assert "samconfig.toml" in done.stderr
 
 
 @pytest.mark.parametrize("stored", [f"{CANARY} is no JSON", f'["{CANARY}"]'])

@@ -49,11 +49,11 @@ def source(settings: type[BaseSettings], name: str) -> AWSSecretsManagerSettings
     return within_limit(lambda: _BoundedSource(settings, name, region(), case_sensitive=False))
 
 
-def client() -> Any:
-    """A client of Secrets Manager that gives up soon."""
+def client(where: str | None = None) -> Any:
+    """A client of Secrets Manager that gives up soon, in the region `where` or in `region()`."""
     return boto3.client(
         "secretsmanager",
-        region_name=region(),
+        region_name=where or region(),
         config=Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,

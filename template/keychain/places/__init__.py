@@ -39,7 +39,7 @@ class Place(Protocol):
         """What is set there. Raises `PlaceError`, after a bounded time."""
 
     def seen_by_the_app(self, local: Mapping[str, str], held: Held) -> dict[str, str]:
-        """What the app reads there, `held` and what comes by another way; `local` is `.env`."""
+        """What the app reads there: `held`, and what comes by another way from `local` (`.env`)."""
 
     def accepts(self, name: str) -> bool:
         """Whether the setting is one that this place keeps."""

@@ -1,43 +1,49 @@
 """AWS Secrets Manager: one secret, a JSON object of names and values, which the app reads."""
 
 import json
+import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from app.foundation.checks import UnreadableSourceError
-from app.foundation.project import load_project
 from app.foundation.secret_manager import client, within_limit
-from keychain.messages import say
+from keychain.messages import RefusedError, say
 from keychain.places import Held, Place, PlaceError
-from keychain.values import known_names
 
 T = TypeVar("T")
 
 
 def place(folder: Path) -> Place:
-    """The secret that `samconfig.toml` names, since that is the one that the function reads."""
+    """The secret that `samconfig.toml` names, where it is: that is what the function reads.
+
+    Raises `RefusedError` where the file does not say it.
+    """
     try:
-        content = tomllib.loads((folder / "samconfig.toml").read_text("utf-8"))
-        overrides = content["default"]["deploy"]["parameters"]["parameter_overrides"]
-        name = str(overrides["SecretName"])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError):
-        name = load_project().slug
-    return _Aws(name)
+        content = tomllib.loads((folder / "samconfig.toml").read_text("utf-8"))["default"]
+        parameters = content["deploy"]["parameters"]
+        overrides = parameters["parameter_overrides"]
+        if not isinstance(overrides, dict):  # as `sam deploy --guided` writes it
+            words = shlex.split(overrides if isinstance(overrides, str) else " ".join(overrides))
+            overrides = dict(word.split("=", 1) for word in words)
+        region = parameters.get("region") or content["global"]["parameters"].get("region")
+        return _Aws(str(overrides["SecretName"]), region and str(region))
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        raise RefusedError("broken_samconfig") from None
 
 
 class _Aws:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, region: str | None) -> None:
         self._name = name
+        self._region = region
         self.title = say("aws.title", secret=name)
 
     def held(self) -> Held:
         """The secret's content; nothing where there is no such secret yet."""
         content = self._call(_read(self._name)) or {}
-        known = set(known_names())
         named = {name.upper(): str(value) for name, value in content.items()}
-        return Held({name: value for name, value in named.items() if name in known and value})
+        return Held({name: value for name, value in named.items() if value})
 
     def seen_by_the_app(self, local: Mapping[str, str], held: Held) -> dict[str, str]:
         """The secret alone: `.env` stays on this machine."""
@@ -58,7 +64,7 @@ class _Aws:
 
     def _call(self, work: Callable[[Any], T]) -> T:
         try:
-            return within_limit(lambda: work(client()))
+            return within_limit(lambda: work(client(self._region)))
         except UnreadableSourceError as error:
             problem = error.problem
             raise PlaceError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from app.foundation.project import load_project
 from keychain.messages import say
 from keychain.places import Held, Place, PlaceError
-from keychain.values import POSTGRES_PASSWORD, brings_postgres, is_secret, known_names
+from keychain.values import NAME, POSTGRES_PASSWORD, brings_postgres, is_secret
 
 # The user of a container must be able to read a file; the folder keeps this machine's others out.
 FOLDER_MODE = 0o700
@@ -26,11 +26,11 @@ class _Docker:
         self.title = say("docker.title")
 
     def held(self) -> Held:
-        """The files whose names are settings; Docker itself strips nothing, the app does."""
+        """The files whose names are those of settings; the app takes the blanks away."""
         try:
-            paths = [self._folder / name for name in known_names()]
-            found = {path.name: path for path in paths if path.is_file()}
-            texts = {name: path.read_text("utf-8").strip() for name, path in found.items()}
+            paths = self._folder.iterdir() if self._folder.is_dir() else ()
+            found = [path for path in paths if NAME.fullmatch(path.name) and path.is_file()]
+            texts = {path.name: path.read_text("utf-8").strip() for path in found}
         except (OSError, UnicodeDecodeError) as error:
             raise PlaceError("docker.unreadable", reason=type(error).__name__) from None
         return Held({name: text for name, text in texts.items() if text})

@@ -15,7 +15,7 @@ from typing import Any
 
 from keychain.messages import say
 from keychain.places import Held, Place, PlaceError
-from keychain.values import is_secret, known_names
+from keychain.values import is_secret
 
 ENVIRONMENT = "production"
 # Seconds that one call of the CLI may take: it starts within one or two, and retries by itself.
@@ -38,8 +38,7 @@ class _Vercel:
         text = self._run("env", "ls", ENVIRONMENT, "--format", "json")
         try:
             listed = json.loads(text)["envs"]
-            # One that belongs to a branch is no variable of production.
-            found = [item for item in listed if item["key"] in known_names() and _is_live(item)]
+            found = [item for item in listed if _is_live(item)]
             shown = {item["key"]: item["value"] for item in found if item.get("value")}
         except (ValueError, KeyError, TypeError):
             raise PlaceError("vercel.unclear") from None
