@@ -26,7 +26,7 @@ def check_place(place: Place, path: Path) -> bool:
     """
     local, held = env_file.read(path), place.held()
     # Whatever file was named: what is handed over beside the place's own is in .env.
-    seen = place.seen_by_the_app(env_file.read(path.with_name(".env")), held)
+    seen = place.seen_by_the_app(env_file.read(env_file.ENV), held)
     found = problems_of(seen, production=True)
     # What is hidden is there; more cannot be known.
     problems = {name: words for name, words in found.items() if name not in held.hidden}

@@ -14,13 +14,12 @@ from pathlib import Path
 from checklist.cli import EX_INTERRUPTED, EX_USAGE, Parser
 from keychain.ask import Missing, fill
 from keychain.check import check_file, check_place
+from keychain.env_file import ENV
 from keychain.messages import RefusedError, say
-from keychain.places import Place, PlaceError, place_of
+from keychain.places import PlaceError, place_of
 from keychain.push import push
 from keychain.values import NAME, known_names
 
-FOLDER = Path(__file__).parents[1]
-COMMANDS = ("init", "check", "push")
 EX_OPEN = 1
 EX_UNAVAILABLE = 69
 
@@ -31,59 +30,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    path = FOLDER / asked.file
     try:
-        place = place_of(FOLDER)
-    except RefusedError as refused:
-        print(refused, file=sys.stderr)
-        return EX_USAGE
-    try:
-        match asked.command:
-            case "init":
-                return _init(path, place, asked)
-            case "check":
-                return _check(path, place, asked.env)
-            case _:
-                return 0 if push(path, place, asked.names, sure=asked.yes) else EX_OPEN
+        return 0 if RUN[asked.command](asked) else EX_OPEN
     except RefusedError as refused:
         print(refused, file=sys.stderr)
         return EX_USAGE
     except PlaceError as error:
-        print(f"{place.title}: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return EX_UNAVAILABLE
     except (KeyboardInterrupt, EOFError):
         return EX_INTERRUPTED
 
 
-def _init(path: Path, place: Place, asked: argparse.Namespace) -> int:
-    missing = Missing(path, place, asked.env)
+def _init(asked: argparse.Namespace) -> bool:
+    path: Path = asked.file
     try:
+        missing = Missing(path, place_of(ENV.parent), asked.env)
         left = fill(path, missing, asked.names, asked.generate)
     except (KeyboardInterrupt, EOFError):
         print(say("init.ended", file=path.name), file=sys.stderr)
         raise
     for name, words in left.items():
         print(f"{name}: {words}")
-    if left:
-        return EX_OPEN
-    if not asked.names:
+    if not left and not asked.names:
         print(say("init.complete", file=path.name))
-    return 0
+    return not left
 
 
-def _check(path: Path, place: Place, environment: str | None) -> int:
-    complete = environment == "target" or check_file(path)
-    if environment != "local":
-        complete = check_place(place, path) and complete
-    return 0 if complete else EX_OPEN
+def _check(asked: argparse.Namespace) -> bool:
+    complete = asked.env == "target" or check_file(asked.file)
+    if asked.env != "local":
+        complete = check_place(place_of(ENV.parent), asked.file) and complete
+    return complete
+
+
+def _push(asked: argparse.Namespace) -> bool:
+    return push(asked.file, place_of(ENV.parent), asked.names, sure=asked.yes)
+
+
+RUN = {"init": _init, "check": _check, "push": _push}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="secrets", description=say("cli.about"))
     commands = parser.add_subparsers(dest="command", required=True)
-    found = {name: commands.add_parser(name, help=say(f"cli.{name}")) for name in COMMANDS}
+    found = {name: commands.add_parser(name, help=say(f"cli.{name}")) for name in RUN}
     for command in found.values():
-        command.add_argument("--file", default=".env", metavar="FILE", help=say("cli.file"))
+        command.add_argument("--file", type=Path, default=ENV, metavar="FILE", help=say("cli.file"))
     for name in ("init", "check"):
         found[name].add_argument("--env", choices=("local", "target"), help=say("cli.env"))
     for name, kind in {"init": _setting, "push": _name}.items():

@@ -12,6 +12,8 @@ from dotenv.parser import parse_stream
 
 from keychain.messages import RefusedError
 
+# The app's own, which Compose hands over too.
+ENV = Path(__file__).parents[1] / ".env"
 MODE = 0o600
 # What every reader of such files takes as it is; the rest goes into single quotes.
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=~^-]+")

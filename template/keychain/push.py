@@ -38,8 +38,7 @@ def push(path: Path, place: Place, names: list[str], *, sure: bool) -> bool:
             return False
         _send(place, changed)
         print(place.afterwards(set(mine)))
-    local = env_file.read(path.with_name(".env"))
-    _say_what_is_missing(place, local, Held({**held.values, **mine}, held.hidden))
+    _say_what_is_missing(place, Held({**held.values, **mine}, held.hidden))
     return True
 
 
@@ -80,8 +79,9 @@ def _send(place: Place, changed: dict[str, str]) -> None:
         raise
 
 
-def _say_what_is_missing(place: Place, local: dict[str, str], held: Held) -> None:
-    found = problems_of(place.seen_by_the_app(local, held), production=True)
+def _say_what_is_missing(place: Place, held: Held) -> None:
+    seen = place.seen_by_the_app(env_file.read(env_file.ENV), held)
+    found = problems_of(seen, production=True)
     lacking = [f"{name}: {words}" for name, words in found.items() if name not in held.hidden]
     if lacking:
         print("\n".join([say("push.missing"), *(f"  {line}" for line in sorted(lacking))]))

@@ -2,6 +2,9 @@
 
 import re
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,17 @@ from hypothesis import strategies as some
 from keychain import env_file
 from keychain.messages import RefusedError
 
+# Writes without an end; says when the first value is there.
+WRITER = """
+import itertools, sys
+from pathlib import Path
+from keychain import env_file
+
+for number in itertools.count():
+    env_file.write(Path(sys.argv[1]), "ADMIN_TOKEN", f"token-{number}-" + "x" * 100_000)
+    if number == 0:
+        print(flush=True)
+"""
 NAMES = some.sampled_from(["ADMIN_TOKEN", "OPENAI_API_KEY", "MINE"])
 VALUES = some.text(some.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 LINES = some.sampled_from(
@@ -62,3 +76,20 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     env_file.write(tmp_path / ".env", "ADMIN_TOKEN", "a-token-0123456789")
     assert (tmp_path / ".env").is_symlink()
     assert (tmp_path / "elsewhere/env").read_text() == "A=1\nADMIN_TOKEN=a-token-0123456789\n"
+
+
+def test_killed_at_any_moment_the_file_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    lines = "".join(f"LINE_{number}=value-{number}\n" for number in range(100))
+    path.write_text(lines)
+    for milliseconds in (0, 7, 13, 29):
+        command = [sys.executable, "-c", WRITER, str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(milliseconds / 1000)
+            writer.kill()
+        text = path.read_text()
+        assert text.startswith(lines)
+        assert re.fullmatch(r"ADMIN_TOKEN=token-\d+-x{100000}\n", text.removeprefix(lines))
+        assert stat.S_IMODE(path.stat().st_mode) == env_file.MODE

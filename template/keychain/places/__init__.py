@@ -26,8 +26,8 @@ class Held:
 class PlaceError(Exception):
     """The place gave no answer, or refused; the text says what to do. It holds no value."""
 
-    def __init__(self, key: str, **facts: object) -> None:
-        super().__init__(say(key, **facts))
+    def __init__(self, place: str, key: str, **facts: object) -> None:
+        super().__init__(f"{place}: {say(key, **facts)}")
 
 
 class Place(Protocol):

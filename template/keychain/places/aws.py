@@ -68,7 +68,7 @@ class _Aws:
         except UnreadableSourceError as error:
             problem = error.problem
             raise PlaceError(
-                f"aws.{problem.complaint}", secret=self._name, **problem.facts
+                self.title, f"aws.{problem.complaint}", secret=self._name, **problem.facts
             ) from None
 
 

@@ -32,7 +32,7 @@ class _Docker:
             found = [path for path in paths if NAME.fullmatch(path.name) and path.is_file()]
             texts = {path.name: path.read_text("utf-8").strip() for path in found}
         except (OSError, UnicodeDecodeError) as error:
-            raise PlaceError("docker.unreadable", reason=type(error).__name__) from None
+            raise PlaceError(self.title, "docker.unreadable", reason=type(error).__name__) from None
         return Held({name: text for name, text in texts.items() if text})
 
     def seen_by_the_app(self, local: Mapping[str, str], held: Held) -> dict[str, str]:
@@ -62,7 +62,9 @@ class _Docker:
                 self._folder.chmod(FOLDER_MODE)
                 _write(self._folder / name, value)
             except OSError as error:
-                raise PlaceError("docker.unwritable", name=name, reason=error.strerror) from None
+                raise PlaceError(
+                    self.title, "docker.unwritable", name=name, reason=error.strerror
+                ) from None
             yield name
 
     def afterwards(self, names: set[str]) -> str:

@@ -41,7 +41,7 @@ class _Vercel:
             found = [item for item in listed if _is_live(item)]
             shown = {item["key"]: item["value"] for item in found if item.get("value")}
         except (ValueError, KeyError, TypeError):
-            raise PlaceError("vercel.unclear") from None
+            raise PlaceError(self.title, "vercel.unclear") from None
         return Held(shown, frozenset(item["key"] for item in found) - shown.keys())
 
     def seen_by_the_app(self, local: Mapping[str, str], held: Held) -> dict[str, str]:
@@ -67,7 +67,7 @@ class _Vercel:
         """Run the CLI in the project's folder; what it prints on standard output."""
         command = shutil.which("vercel")
         if command is None:
-            raise PlaceError("vercel.no_cli")
+            raise PlaceError(self.title, "vercel.no_cli")
         process = subprocess.Popen(
             [command, *arguments],
             cwd=self._folder,
@@ -84,11 +84,13 @@ class _Vercel:
             # The CLI waits half a second for it: it is there before the CLI has started.
             out, err = process.communicate(value, timeout=LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
-            raise PlaceError("vercel.no_answer", limit=LIMIT_SECONDS) from None
+            raise PlaceError(self.title, "vercel.no_answer", limit=LIMIT_SECONDS) from None
         finally:
             _end(process)
         if process.returncode:
-            raise PlaceError("vercel.refused", reason=_reason(process, out + err, value))
+            raise PlaceError(
+                self.title, "vercel.refused", reason=_reason(process, out + err, value)
+            )
         return out
 
 
