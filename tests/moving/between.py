@@ -5,6 +5,7 @@ It runs as a test of a generated app that was given the modules of every store (
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import import_module
 from pathlib import Path
@@ -51,6 +52,16 @@ class Place:
         assert await self.store.dispatch(name)
         await self.store.settle(base.Settlement(name, cost, name, answer))
 
+    async def counted(self, name: str) -> dict[str, int]:
+        """What was counted in the last two hours, and the last two minutes: it is the same."""
+        by_hour, by_minute = [await self.store.counted(name, span, 2) for span in (3600, 60)]
+        totals = [Counter[str](), Counter[str]()]
+        for total, counts in zip(totals, (by_hour, by_minute), strict=True):
+            for count in counts:
+                total[count.label] += count.value
+        assert totals[0] == totals[1]
+        return dict(totals[0])
+
     async def spent(self, subject: str) -> int:
         spending = await self.store.spending(subject)
         assert spending.reserved_nano == 0
@@ -91,9 +102,12 @@ async def test_every_kind_moves_to_every_kind(place: Opener, old: str, new: str)
     for number, (name, answer) in enumerate(ANSWERS.items()):
         await source.serve(name, ("alice", "이 름:x")[number % 2], MUCH // 3, answer)
     await source.store.remember("summary", b"\0sealed\xff", 1000)
+    await source.store.count("slo", {"good one": 40, "bad": 2})
+    await target.store.count("slo", {"good one": 3})
     await target.serve("here before", "bob", 7, ANSWERS["whole"])
     first, again = carry(source, target), carry(source, target)
-    assert dict(first.met) == {"money": 1, "answers": 3, "memos": 1}
+    # Two labels, by minute and by hour.
+    assert first.met == first.new == {"money": 1, "counts": 4, "answers": 3, "memos": 1}
     assert not again.new
     total = 3 * (MUCH // 3)
     assert await target.spent("app") == total + 7
@@ -105,6 +119,7 @@ async def test_every_kind_moves_to_every_kind(place: Opener, old: str, new: str)
         assert isinstance(replay, base.Replay)
         assert replay.answer == answer
         assert 950 < replay.expires_in <= 1000
+    assert await target.counted("slo") == {"good one": 43, "bad": 2}
     assert await target.store.recall("summary") == b"\0sealed\xff"
     left = CAP - total - 7
     refused = await target.ask("one too many", "carol", left + 1)
@@ -118,11 +133,13 @@ async def test_a_round_trip_over_all_kinds_counts_nothing_twice(place: Opener) -
     ring = [await place(kind) for kind in KINDS]
     for number, one in enumerate(ring):
         await one.serve(f"of {one.kind}", "alice", 10**number, ANSWERS["whole"])
+        await one.store.count("slo", {"good": 10**number})
     for _ in range(2):
         for source, target in zip(ring, [*ring[1:], ring[0]], strict=True):
             carry(source, target)
     assert [await one.spent("app") for one in ring] == [111] * 3
     assert [await one.spent("caller:alice") for one in ring] == [111] * 3
+    assert [await one.counted("slo") for one in ring] == [{"good": 111}] * 3
 
 
 @pytest.mark.parametrize("kind", KINDS)

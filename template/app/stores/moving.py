@@ -4,8 +4,8 @@ What a store has spent on a day only grows, and each store has an identity. So t
 every store whose money came to it, the most that it has seen of it (a row of the day's money, named
 `from:<identity>:<subject>`), and adds what is more than that, in one step: a grow-only counter. A
 move may be killed, repeated, or go back and forth between stores, and the target may have money of
-its own: nothing is lost and nothing is counted twice. Everything else is copied where the target
-does not have it.
+its own: nothing is lost and nothing is counted twice. The objectives' counts move in the same way.
+Everything else is copied where the target does not have it.
 
 Rates and open incidents stay behind: they are a matter of minutes.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import date
 from importlib import import_module
 from types import ModuleType
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from app.stores.base import UNKNOWN, StoredAnswer
 
@@ -37,7 +37,10 @@ READINGS = 4
 VERSION = 1
 
 T = TypeVar("T")
-Kind = Literal["money", "answers", "memos"]
+Kind = Literal["money", "counts", "answers", "memos"]
+# What something is counted under: a name, and what tells it apart further. For `Store.count` that
+# is the span (60 or 3600 seconds), its number since 1970, and the label.
+Under = tuple[Any, ...]
 Show = Callable[[Kind, int], None]
 
 
@@ -100,8 +103,10 @@ class Memo:
 
 
 class Records(Protocol):
-    """The records of a store, to be read and to be merged into. Each `merge_…` is one step, or one
-    for each record, and says how many were new."""
+    """The records of a store, to be read and to be merged into.
+
+    A `merge_…` is one atomic step, or one for each record, and says how many were new.
+    """
 
     def failures(self) -> AbstractContextManager[None]:
         """Turns the driver's errors into `MoveError`."""
@@ -114,23 +119,45 @@ class Records(Protocol):
         """
         ...
 
-    def leases(self) -> list[Lease]: ...
+    def leases(self) -> list[Lease]:
+        """The reservations that have not ended."""
+        ...
 
-    def days(self) -> Iterator[DayMoney]: ...
+    def days(self) -> Iterator[DayMoney]:
+        """The money, day by day."""
+        ...
 
-    def keys(self) -> Iterator[list[Key]]: ...
+    def counts(self) -> dict[Under, int]:
+        """All of them: labels come from closed sets, and `KEEP_COUNTS` bounds the rest."""
+        ...
 
-    def memos(self) -> Iterator[list[Memo]]: ...
+    def keys(self) -> Iterator[list[Key]]:
+        """The keys that have not expired, `BATCH` at a time."""
+        ...
+
+    def memos(self) -> Iterator[list[Memo]]:
+        """The memos that have not expired, `BATCH` at a time."""
+        ...
 
     def merge_day(self, money: DayMoney) -> int:
         """Merge counters: all subjects are `from:…`."""
         ...
 
-    def merge_keys(self, keys: list[Key]) -> int: ...
+    def merge_counts(self, counts: Mapping[Under, int]) -> int:
+        """Merge counters: all names are `from:…`."""
+        ...
 
-    def merge_memos(self, memos: list[Memo]) -> int: ...
+    def merge_keys(self, keys: list[Key]) -> int:
+        """Keep the keys that are not there, or have expired; all of them have answers."""
+        ...
 
-    def close(self) -> None: ...
+    def merge_memos(self, memos: list[Memo]) -> int:
+        """Keep the memos that are not there, or have expired."""
+        ...
+
+    def close(self) -> None:
+        """Disconnect."""
+        ...
 
 
 @dataclass(slots=True)
@@ -199,9 +226,19 @@ def _read_once(source: Records, target: Records, here: str, there: str, show: Sh
         show(kind, moved.met[kind])
 
     for money in _guarded(source, source.days()):
-        counters = _counters(money, lost, here, there)
+        settled: Counter[Under] = Counter()
+        settled.update({(subject,): nano for subject, nano in money.settled_nano.items()})
+        for lease in lost:
+            if lease.day == money.day:
+                settled.update({(subject,): lease.amount_nano for subject in lease.subjects})
+        counters = {name: nano for (name,), nano in _counters(settled, here, there).items()}
         with target.failures():
-            note("money", 1, target.merge_day(counters))
+            merged = target.merge_day(DayMoney(money.day, counters, money.warned))
+        note("money", 1, int(merged > 0))
+    with source.failures():
+        counted = source.counts()
+    with target.failures():
+        note("counts", len(counted), target.merge_counts(_counters(counted, here, there)))
     for keys in _guarded(source, source.keys()):
         ended = [_ended(key) for key in keys if key.answer or key.key in unknown]
         with target.failures():
@@ -223,23 +260,19 @@ def _guarded(source: Records, items: Iterator[T]) -> Iterator[T]:
         yield item
 
 
-def _counters(money: DayMoney, lost: list[Lease], here: str, there: str) -> DayMoney:
-    """What each store has spent of this money, but for the target: it knows that itself."""
-    own: Counter[str] = Counter()
-    counters: dict[str, int] = {}
-    for name, nano in money.settled_nano.items():
+def _counters(totals: Mapping[Under, int], here: str, there: str) -> dict[Under, int]:
+    """How much of the totals comes from which store, but for the target: it knows that itself."""
+    own: Counter[Under] = Counter()
+    counters: dict[Under, int] = {}
+    for (name, *rest), value in totals.items():
         if not name.startswith("from:"):
-            own[name] += nano
+            own[(name, *rest)] += value
             continue
-        origin = name.split(":", 2)[1]
-        own[subject_of(name)] -= nano
-        if origin != there:
-            counters[name] = nano
-    for lease in lost:
-        if lease.day == money.day:
-            own.update(dict.fromkeys(lease.subjects, lease.amount_nano))
-    counters |= {f"from:{here}:{subject}": nano for subject, nano in own.items() if nano > 0}
-    return DayMoney(money.day, counters, money.warned)
+        own[(subject_of(name), *rest)] -= value
+        if name.split(":", 2)[1] != there:
+            counters[(name, *rest)] = value
+    new = {(f"from:{here}:{name}", *rest): value for (name, *rest), value in own.items()}
+    return counters | {under: value for under, value in new.items() if value > 0}
 
 
 def _ended(key: Key) -> Key:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from typing import Any
 
-from app.stores.moving import STEP_SECONDS, VERSION, DayMoney, Lease, MoveError, driver
+from app.stores.moving import STEP_SECONDS, VERSION, DayMoney, Lease, MoveError, Under, driver
 from app.stores.moving_sql import SqlRecords
 
 SLOTS = 16  # of the app's money: see postgres_schema.sql
@@ -20,7 +20,7 @@ class PostgresRecords(SqlRecords):
     """`Records` of one app.
 
     Rows are locked in the order of postgres_steps.sql: callers' money by subject, the app's slots,
-    the warning, the keys. Counters are a move's own, and moves keep each other away from a day.
+    the warning, the keys. Counters are a move's own, and moves keep each other away.
     """
 
     def __init__(self, url: str, namespace: str) -> None:
@@ -84,19 +84,22 @@ class PostgresRecords(SqlRecords):
         self._db.close()
 
     def rows(self, statement: str, *values: object) -> list[Any]:
-        text = statement.replace("@.", f'"{self._schema}".').replace("?", "%s")
-        text = text.replace("@now", "date_part('epoch', clock_timestamp())")
-        text = text.replace("@money", "day, subject, slot")
-        found: list[Any] = self._db.execute(text, values).fetchall()
+        found: list[Any] = self._db.execute(self._text(statement), values).fetchall()
         return found
 
     def transaction(self) -> AbstractContextManager[Any]:
         transaction: AbstractContextManager[Any] = self._db.transaction()
         return transaction
 
-    def lock_day(self, day: date) -> None:
-        name = f"move {self._schema} {day}"
-        self.rows("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", name)
+    def has_counts(self) -> bool:
+        return bool(self.rows("SELECT to_regclass(?)", f'"{self._schema}".counts')[0][0])
+
+    def write(self, statement: str, values: list[Under]) -> None:
+        with self._db.cursor() as cursor:
+            cursor.executemany(self._text(statement), values)
+
+    def lock_moves(self) -> None:
+        self.rows("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", f"move {self._schema}")
 
     def lock_total(self, day: date) -> None:
         self.rows(
@@ -118,3 +121,8 @@ class PostgresRecords(SqlRecords):
         return self.rows(
             "INSERT INTO @.warnings VALUES (?) ON CONFLICT DO NOTHING RETURNING 1", day
         )
+
+    def _text(self, statement: str) -> str:
+        text = statement.replace("@.", f'"{self._schema}".').replace("?", "%s")
+        text = text.replace("@now", "date_part('epoch', clock_timestamp())")
+        return text.replace("@money", "day, subject, slot")

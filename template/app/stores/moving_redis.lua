@@ -47,6 +47,24 @@ function steps.day()
   return new
 end
 
+-- KEYS counters, their ages, totals, their ages.  ARGV 2 seconds to keep them, then fields and values
+function steps.counts()
+  local new = 0
+  for i = 3, #ARGV, 2 do
+    local field = ARGV[i]
+    local more = tonumber(ARGV[i + 1]) - (redis.call('HGET', KEYS[1], field) or 0)
+    if more > 0 then
+      new = new + 1
+      for k = 1, 3, 2 do
+        redis.call('HINCRBY', KEYS[k], field, whole(more))
+        redis.call('ZADD', KEYS[k + 1], string.match(field, '^%d+'), field)
+      end
+    end
+  end
+  for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[2]) end
+  return new
+end
+
 -- KEYS the claim.  ARGV 2 expires in  3 keep  4 fingerprint  5 status  6 media type  7 complete
 -- 8 the body, where there is one
 function steps.key()

@@ -1,13 +1,13 @@
 """The records of a Redis or Valkey database, for a move."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from app.stores.base import StoredAnswer
+from app.stores.base import KEEP_COUNTS, StoredAnswer
 from app.stores.moving import (
     BATCH,
     IDENTITY,
@@ -19,7 +19,9 @@ from app.stores.moving import (
     Lease,
     Memo,
     MoveError,
+    Under,
     driver,
+    subject_of,
 )
 
 _STEPS = (Path(__file__).parent / "moving_redis.lua").read_text(encoding="utf-8")
@@ -88,6 +90,34 @@ class RedisRecords:
             money = list(group)
             settled = {subject: nano for _, subject, nano, _ in money}
             yield DayMoney(date.fromisoformat(day), settled, any(row[3] for row in money))
+
+    def counts(self) -> dict[Under, int]:
+        found: dict[Under, int] = {}
+        seconds, _ = self._redis.time()
+        start = self._key("counts", "")
+        for key in self._redis.scan_iter(match=f"{start}*", count=1000):
+            name, span = key.decode().removeprefix(start).rsplit(":", 1)
+            for field, value in self._redis.hscan_iter(key, count=BATCH):
+                number, _, label = field.decode().partition(" ")
+                if int(number) >= seconds // int(span) - KEEP_COUNTS[int(span)]:
+                    found[(name, int(span), int(number), label)] = int(value)
+        return found
+
+    def merge_counts(self, counts: Mapping[Under, int]) -> int:
+        together: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        for (name, span, number, label), value in counts.items():
+            together.setdefault((name, span), []).append((f"{number} {label}", value))
+        new = 0
+        for (name, span), fields in together.items():
+            named = [
+                (kind, who) for who in (name, subject_of(name)) for kind in ("counts", "counted")
+            ]
+            keys = [self._key(kind, who, str(span)) for kind, who in named]
+            keep = span * (KEEP_COUNTS[span] + 1)
+            for at in range(0, len(fields), BATCH):
+                some = [part for pair in fields[at : at + BATCH] for part in pair]
+                new += int(self._run(keys, ["counts", keep, *some]))
+        return new
 
     def keys(self) -> Iterator[list[Key]]:
         fields = ("fingerprint", "status", "media_type", "body", "complete", "keep", "expires_at")

@@ -2,12 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import date
 from typing import Any
 
-from app.stores.base import StoredAnswer
+from app.stores.base import KEEP_COUNTS, StoredAnswer
 from app.stores.moving import (
     BATCH,
     IDENTITY,
@@ -15,6 +15,7 @@ from app.stores.moving import (
     DayMoney,
     Key,
     Memo,
+    Under,
     subject_of,
 )
 
@@ -35,8 +36,16 @@ class SqlRecords(ABC):
         """Everything in it happens, or nothing."""
 
     @abstractmethod
-    def lock_day(self, day: date) -> None:
-        """Keep other moves away from the day, until the transaction ends."""
+    def has_counts(self) -> bool:
+        """False where an earlier release has made the tables."""
+
+    @abstractmethod
+    def write(self, statement: str, values: list[Under]) -> None:
+        """Run a statement that gives nothing, for many values."""
+
+    @abstractmethod
+    def lock_moves(self) -> None:
+        """Keep other moves away until the transaction ends."""
 
     @abstractmethod
     def lock_total(self, day: date) -> None:
@@ -74,7 +83,7 @@ class SqlRecords(ABC):
     def merge_day(self, money: DayMoney) -> int:
         new, totals = 0, Counter[str]()
         with self.transaction():
-            self.lock_day(money.day)
+            self.lock_moves()
             for counter, nano in money.settled_nano.items():
                 known = self.rows(
                     "SELECT settled_nano FROM @.spend WHERE day = ? AND subject = ?",
@@ -94,6 +103,27 @@ class SqlRecords(ABC):
             if money.warned:
                 new += len(self.warn(money.day))
         return new
+
+    def counts(self) -> dict[Under, int]:
+        found: dict[Under, int] = {}
+        for span, keep in KEEP_COUNTS.items() if self.has_counts() else ():
+            rows = self.rows(
+                "SELECT name, number, label, value FROM @.counts"
+                " WHERE span = ? AND number >= @now / span - ?",
+                *(span, keep),
+            )
+            found |= {(name, span, number, label): n for name, number, label, n in rows}
+        return found
+
+    def merge_counts(self, counts: Mapping[Under, int]) -> int:
+        with self.transaction():
+            self.lock_moves()
+            known = self.counts()
+            more = {under: n - known.get(under, 0) for under, n in counts.items()}
+            new = [(*under, n) for under, n in more.items() if n > 0]
+            totals = [(subject_of(name), *rest) for name, *rest in new]
+            self.write(_ADD_COUNT, sorted(new + totals))
+        return len(new)
 
     def merge_keys(self, keys: list[Key]) -> int:
         new = 0
@@ -135,6 +165,9 @@ class SqlRecords(ABC):
             after = rows[-1][0]
 
 
+_ADD_COUNT = """
+INSERT INTO @.counts AS c (name, span, number, label, value) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (name, span, number, label) DO UPDATE SET value = c.value + excluded.value"""
 # Only what is not there, or no longer.
 _MERGE_KEY = """
 INSERT INTO @.idempotency AS i

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from app.stores.moving import STEP_SECONDS, VERSION, DayMoney, Lease, MoveError
+from app.stores.moving import STEP_SECONDS, VERSION, DayMoney, Lease, MoveError, Under
 from app.stores.moving_sql import SqlRecords
 
 
@@ -78,7 +78,13 @@ class SqliteRecords(SqlRecords):
             raise
         self._db.execute("COMMIT")
 
-    def lock_day(self, day: date) -> None:
+    def has_counts(self) -> bool:
+        return bool(self.rows("SELECT 1 FROM sqlite_schema WHERE name = 'counts'"))
+
+    def write(self, statement: str, values: list[Under]) -> None:
+        self._db.executemany(statement.replace("@.", ""), values)
+
+    def lock_moves(self) -> None:
         """The transaction has the whole file."""
 
     def lock_total(self, day: date) -> None:
