@@ -238,12 +238,13 @@ def test_windows_are_cut_from_minutes_and_hours() -> None:
     events = Events([*minutes, Count(3, "latency good", 7)], hours)
     # The minute, or the hour, that has just begun comes on top.
     assert events.window("latency", 5) == Window(good=7, bad=6)
-    assert events.window("latency", LONGEST_BY_MINUTE) == Window(good=7, bad=361)
+    assert events.window("latency", LONGEST_BY_MINUTE) == Window(good=7, bad=61)
+    assert events.window("latency", 6 * 60) == Window(good=0, bad=70)
     assert events.window("latency", 3 * 24 * 60) == Window(good=0, bad=730)
     assert events.window("availability", 60) == Window(0, 0)
     assert Window(0, 0).burn(0.005) == 0
-    shorter = {burn.short for burns in BURNS.values() for burn in burns}
-    assert max(shorter) <= LONGEST_BY_MINUTE
+    windows = {window for burns in BURNS.values() for x in burns for window in (x.long, x.short)}
+    assert all(window <= LONGEST_BY_MINUTE or window % 60 == 0 for window in windows)
 
 
 async def test_running_workers_report_a_burst_once(
