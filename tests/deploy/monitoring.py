@@ -22,7 +22,7 @@ from tests.deploy.aws import free_port
 from tests.kit import run
 
 SUITE = "trixie"  # the first Debian whose Alertmanager reads a webhook's address from a file
-PACKAGES = ("prometheus", "prometheus-alertmanager", "promtool")
+PACKAGES = ("busybox", "prometheus", "prometheus-alertmanager", "promtool")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 START_SECONDS = 20.0
 
@@ -77,7 +77,7 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = START_SEC
 class Receiver:
     """A webhook that Alertmanager posts to."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.alerts: list[dict[str, Any]] = []
         alerts = self.alerts
 
@@ -92,8 +92,8 @@ class Receiver:
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        self._server = ThreadingHTTPServer((host, 0), Handler)
+        self.url = f"http://{host}:{self._server.server_port}/"
         Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
 
     def __enter__(self) -> Self:

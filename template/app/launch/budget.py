@@ -70,7 +70,7 @@ class ErrorBudget:
             await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Write what was counted, and look where it is time to. Raises nothing."""
+        """Write what was counted, and look where it is time to; later, where the store is down."""
         with suppress(StoreUnavailableError):
             if await self._tally.write() and self._speaks and self._is_time_to_look():
                 await self.look()
