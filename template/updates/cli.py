@@ -39,6 +39,7 @@ SUFFIXES = {".json": "json", ".md": "markdown"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     asked = _parser().parse_args(arguments)
+    asked.data = dict(asked.data)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -76,12 +77,15 @@ def _update(project: Project, template: Template, asked: argparse.Namespace) -> 
         if missing:
             print(say("report.missing", files=", ".join(missing), first=missing[0]))
         return 0
+    unknown = asked.data.keys() - template.questions(to)
+    if unknown:
+        raise RefusedError("unknown_answer", names=", ".join(sorted(unknown)), release=new)
     require_clean(project)
     branch = f"survival-kit-{new.removeprefix('v')}" + ("-answers" if asked.data else "")
     if asked.apply:
         require_free(project, branch)
     print(say("progress.trying", release=new), file=sys.stderr, flush=True)
-    plan = Plan(template, to, dict(asked.data), asked.trust)
+    plan = Plan(template, to, asked.data, asked.trust)
     with tried(project, plan) as trial:
         changes = changes_of(project, trial)
         found = Update(

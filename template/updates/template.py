@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from updates.git import GitError, git
 from updates.messages import RefusedError
 
@@ -48,6 +50,11 @@ class Template:
         except GitError:
             return False
         return True
+
+    def questions(self, name: str) -> frozenset[str]:
+        """What the release `name` asks, by name."""
+        content = yaml.safe_load(git(self.path, "show", f"{name}:copier.yml"))
+        return frozenset(str(key) for key in content if str(key)[0] != "_")
 
     def describe(self, name: str) -> str:
         """The name that Copier records for it."""

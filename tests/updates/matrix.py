@@ -13,6 +13,7 @@ from tests.kit import HERE, PROVIDERS, answers, files, generate, owner, ownershi
 from tests.releases.snapshot import commit, git, kept
 from tests.updates.editing import Done, Entry, Outcome, expected_lines
 from tests.updates.edits import EDITS
+from tests.updates.preview import save
 
 NEXT = "v10000.0.0"
 PLACES = ("deploy", "store")
@@ -123,20 +124,21 @@ class Matrix:
         """Update an app of `step[0]` to `step[1]`: one with every edit that its files allow."""
         fresh, _ = self.app(step[1], named)
         start, later = self.app(step[0], named)
+        app = self.committed(start)
+        done = edit_all(app, fresh) if edited else ()
+        return Tried(app, start, fresh, done, update(app, step[1], later))
+
+    def committed(self, start: Path) -> Path:
+        """A copy of an app, committed as its user would."""
         app = self._folder / f"tried-{len(list(self._folder.glob('tried-*')))}"
         shutil.copytree(start, app, symlinks=True)
         git(app, "init", "--quiet", "--initial-branch=main")
-        save(app)
-        done: tuple[Done, ...] = ()
-        if edited:
-            done = tuple(
-                edit.done(app)
-                for edit in EDITS
-                if edit.brings
-                or ((app / edit.paths[0]).exists() and (fresh / edit.paths[0]).exists())
-            )
-            save(app)
-        return Tried(app, start, fresh, done, update(app, step[1], later))
+        return save(app)
+
+    def fresh(self, release: str, given: dict[str, Any]) -> Path:
+        """A new app with these answers."""
+        path = self._folder / f"fresh-{len(list(self._folder.glob('fresh-*')))}"
+        return generate(self._repository, path, given, ref=release)
 
     def app(self, release: str, named: str) -> tuple[Path, dict[str, Any]]:
         """An app of a release, and the answers that only a later release takes."""
@@ -155,10 +157,15 @@ class Matrix:
         return self._made[key]
 
 
-def save(folder: Path) -> None:
-    """Commit everything."""
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "mine")
+def edit_all(app: Path, fresh: Path) -> tuple[Done, ...]:
+    """Make every edit that both have the file for, and commit them."""
+    done = tuple(
+        edit.done(app)
+        for edit in EDITS
+        if edit.brings or ((app / edit.paths[0]).exists() and (fresh / edit.paths[0]).exists())
+    )
+    save(app)
+    return done
 
 
 def update(folder: Path, version: str, given: dict[str, Any]) -> frozenset[str]:
