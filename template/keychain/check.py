@@ -30,6 +30,7 @@ def check_place(place: Place, path: Path) -> bool:
     found = problems_of(seen, production=True)
     # What is hidden is there; more cannot be known.
     problems = {name: words for name, words in found.items() if name not in held.hidden}
+    problems |= held.problems
     complete = _show(place.title, {*seen, *held.hidden}, problems)
     mine = sent_elsewhere(local, filter(place.accepts, known_names()))
     other = [name for name, value in mine.items() if held.values.get(name, value) != value]

@@ -30,7 +30,11 @@ def push(path: Path, place: Place, names: list[str], *, sure: bool) -> bool:
         print("\n".join(f"{name}: {words}" for name, words in wrong.items()), file=sys.stderr)
         print(say("push.wrong", file=path.name), file=sys.stderr)
         return False
-    changed = {name: value for name, value in mine.items() if held.values.get(name) != value}
+    changed = {
+        name: value
+        for name, value in mine.items()
+        if held.values.get(name) != value or name in held.problems
+    }
     _show(place, held, mine, changed)
     if changed:
         if not sure and not _confirmed():

@@ -87,6 +87,23 @@ def test_only_what_changed_is_written(app: Path) -> None:
     assert {name for name in after if after[name] != before[name]} == {"ADMIN_TOKEN"}
 
 
+def test_what_a_container_cannot_read_is_named_and_mended(app: Path) -> None:
+    write(app, SENT)
+    (app / ".env").write_text(f"POSTGRES_PASSWORD={CANARY}\n")
+    assert secrets(app, "push", "--yes", "--file", ".env.production").returncode == 0
+    (app / "secrets/ADMIN_TOKEN").chmod(0o600)
+    (app / "secrets").chmod(0o755)
+    done = secrets(app, "check", "--env", "target")
+    assert done.returncode == EX_OPEN
+    assert "2 missing or wrong" in done.stdout
+    assert "  ADMIN_TOKEN: the container's user may not read the file" in done.stdout
+    assert "  secrets/: others on this machine may look into the folder" in done.stdout
+    done = secrets(app, "push", "--yes", "--file", ".env.production")
+    assert "ADMIN_TOKEN: sent" in done.stdout
+    assert "OPENAI_API_KEY: sent" not in done.stdout
+    assert secrets(app, "check", "--env", "target").returncode == 0
+
+
 def test_compose_brings_the_store_once_it_has_a_password(app: Path) -> None:
     write(app, SENT)
     done = secrets(app, "push", "--yes", "--file", ".env.production")

@@ -12,10 +12,14 @@ from keychain.messages import say
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a place holds: the values that it shows, and the names of those that it hides."""
+    """What a place holds: the values that it shows, and the names of those that it hides.
+
+    `problems` are those of keeping them there, such as a file that the app may not read.
+    """
 
     values: dict[str, str] = field(default_factory=dict)
     hidden: frozenset[str] = frozenset()
+    problems: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> set[str]:

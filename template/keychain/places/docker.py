@@ -1,11 +1,13 @@
 """Docker secrets: one file a name in the folder `secrets`, which compose mounts to /run/secrets."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from app.foundation.project import load_project
+from keychain.env_file import open_to_others
 from keychain.messages import say
 from keychain.places import Held, Place, PlaceError
 from keychain.values import NAME, POSTGRES_PASSWORD, brings_postgres, is_secret
@@ -33,7 +35,11 @@ class _Docker:
             texts = {path.name: path.read_text("utf-8").strip() for path in found}
         except (OSError, UnicodeDecodeError) as error:
             raise PlaceError(self.title, "docker.unreadable", reason=type(error).__name__) from None
-        return Held({name: text for name, text in texts.items() if text})
+        closed = say("docker.closed")
+        problems = {path.name: closed for path in found if not _readable_by_a_container(path)}
+        if found and open_to_others(self._folder):
+            problems[f"{self._folder.name}/"] = say("docker.open")
+        return Held({name: text for name, text in texts.items() if text}, problems=problems)
 
     def seen_by_the_app(self, local: Mapping[str, str], held: Held) -> dict[str, str]:
         """`.env` is handed over by compose.yaml and is stronger; so is the store that it brings."""
@@ -75,6 +81,10 @@ class _Docker:
         for name in ordered:
             lines += [f"  {name}:", f"    file: ./secrets/{name}"]
         return say("docker.afterwards", lines="\n".join(lines))
+
+
+def _readable_by_a_container(path: Path) -> bool:
+    return os.name != "posix" or bool(path.stat().st_mode & stat.S_IROTH)
 
 
 def _write(path: Path, value: str) -> None:
