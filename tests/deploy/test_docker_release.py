@@ -22,6 +22,7 @@ from tests.deploy.project import (
     spent,
 )
 from tests.kit import answers, generate, run
+from tests.secrets.keychain import secrets
 
 pytestmark = pytest.mark.deploy
 
@@ -187,11 +188,11 @@ def test_secrets_are_rotated_without_a_build(old: Project, project: Project, fak
         "APP_API_KEYS": f"alice:{NEW_KEY},alice-old:{KEY}",
         "OPENAI_API_KEY": NEW_PROVIDER_KEY,
     }
-    for name, value in changed.items():
-        # Put in its place at once, as an editor or `mv` does: it is another file then.
-        fresh = project.folder / f"secrets/.{name}"
-        fresh.write_text(f"{value}\n")
-        fresh.rename(project.folder / "secrets" / name)
+    lines = [f"{name}={value}\n" for name, value in changed.items()]
+    (project.folder / ".env.production").write_text("".join(lines))
+    # It puts each in its place at once: it is another file then.
+    sent = secrets(project.folder, "push", "--yes", "--file", ".env.production")
+    assert sent.returncode == 0, sent.stderr
     project.compose("restart", "app")
     project.wait_for_health("healthy")
     project.find()
