@@ -61,9 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, InFlightError):
             return EX_TEMPFAIL
         return EX_UNAVAILABLE if error.complaint == "failed" else EX_USAGE
-    except StoreUnavailableError as error:
-        print(say("move.failed", address="", reason=error), file=sys.stderr)
-        return EX_UNAVAILABLE
     _report(moved, spending)
     return 0
 
@@ -82,12 +79,15 @@ def _moved(kind: str, source: str, settings: Settings, *, wait: bool) -> Moved:
 
 
 def _patiently(old: Records, new: Records) -> Moved:
+    said = False
     while True:
         try:
             return move(old, new, _show)
         except InFlightError as error:
-            say = load_messages(load_project().language).text
-            print(say("move.waiting", **error.facts), file=sys.stderr)
+            if not said:
+                say = load_messages(load_project().language).text
+                print(say("move.waiting", **error.facts), file=sys.stderr, flush=True)
+            said = True
             time.sleep(min(LOOK_AGAIN_SECONDS, error.ends_in))
 
 
@@ -96,6 +96,8 @@ async def _spending(settings: Settings) -> Spending:
     try:
         await store.open()
         return await store.spending()
+    except StoreUnavailableError as error:
+        raise MoveError("failed", address=store.address, reason=error) from error
     finally:
         await store.close()
 

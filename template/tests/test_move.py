@@ -150,7 +150,8 @@ def test_the_cap_a_key_and_a_switch_hold_in_the_next_store(
     done = moved(new, "--from", store_url(old))
     assert done.returncode == 0, done.stderr
     assert "0.010500" in done.stdout
-    again = moved(new, OLD_STORE_URL=store_url(old))
+    # From elsewhere, with every address stated.
+    again = moved(old, "--to", store_url(new), OLD_STORE_URL=store_url(old))
     assert again.returncode == 0, again.stderr
     assert "0.010500" in again.stdout
 
