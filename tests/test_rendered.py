@@ -83,6 +83,8 @@ DISTRIBUTIONS = {
     "pydantic_core": "pydantic",
     "yaml": "pyyaml",
     "botocore": "boto3",
+    "re2": "google-re2",
+    "stdnum": "python-stdnum",
 }
 OURS = {"app", "checklist", "keychain", "tests", "updates"}
 RESERVED = {

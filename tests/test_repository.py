@@ -31,7 +31,7 @@ FLOORS = [
     {"wire"},
     {"standards"},
     {"launch"},
-    {"exchange", "health", "hosting", "summaries", "targets", "watch"},
+    {"asked", "exchange", "health", "hosting", "summaries", "targets", "watch"},
     {"answers"},
     {"guarded"},
     {"preflight", "edge", "switch"},
@@ -44,7 +44,7 @@ FLOORS = [
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 8_330
+MOST_CODE = 9_250
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

@@ -1,8 +1,11 @@
-"""What is kept of an answer, and what a kept one says: for an idempotency key, or in the cache."""
+"""What is kept of an answer, and what a kept one says: for an idempotency key, or in the cache.
+
+Also the answer that the policy leaves, or that stands in where the app abstains.
+"""
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app import wire
@@ -11,6 +14,8 @@ from app.foundation.errors import AppError
 from app.foundation.record import CacheState, RequestRecord
 from app.foundation.settings import Settings
 from app.launch import caching
+from app.launch.policy.screen import AbstainedError, Screen
+from app.providers.base import Answer, Usage
 from app.standards.spending import idempotency
 from app.standards.spending.idempotency import Execution
 from app.stores.base import Claim, Replay, StoredAnswer
@@ -43,9 +48,11 @@ class Keeping:
     def judge(self, finish_reason: str, record: RequestRecord) -> None:
         """The provider came to its end: was that an answer to give again?
 
-        One that was cut or refused is none, nor is a fallback's: the first target may be back.
+        One that was cut or refused is none, nor is an abstention, nor a fallback's: the first
+        target may be back.
         """
-        self.good = finish_reason == "stop" and not record.fallback
+        whole = finish_reason == "stop" and record.abstained is None
+        self.good = whole and not record.fallback
 
     def give_up(self, context: Context) -> None:
         """Keep nothing: who asked this question before has died over it."""
@@ -128,6 +135,35 @@ class Answers:
         _note(context, "miss")
         execution = caching.execution(question(), caller=caller, keep_seconds=seconds)
         return Keeping(execution, cached=True)
+
+
+def screened(answer: Answer, screen: Screen, context: Context) -> Answer:
+    """An answer as the policy leaves it. Raises `AppError` where it is blocked."""
+    try:
+        text = screen.push(answer.text) + screen.rest()
+        screen.verdict()
+        return replace(answer, text=text)
+    except AbstainedError as error:
+        return replace(answer, text=in_words(error, context), finish_reason="stop")
+
+
+def in_words(error: AbstainedError, context: Context) -> str:
+    """What a person is told who gets no answer."""
+    return error.reason or context.messages.text("policy.abstained", rule=error.rule)
+
+
+def abstention(error: AbstainedError, request: wire.ChatRequest, context: Context) -> Whole:
+    """The answer to a question that no provider was asked."""
+    record, text = context.record, in_words(error, context)
+    record.model = request.model
+    record.headers.pop("X-Cache", None)
+    if not request.stream:
+        return Whole(200, JSON, wire.completion(Answer(text, "stop", Usage(0, 0)), record))
+    writer = wire.ChunkWriter(record)
+    events = [writer.role(), writer.text(text), writer.finish("stop")]
+    if request.stream_options is not None and request.stream_options.include_usage:
+        events.append(writer.usage(Usage(0, 0), record))
+    return Whole(200, SSE, b"".join([*events, wire.DONE]))
 
 
 def _note(context: Context, state: CacheState) -> None:

@@ -1,27 +1,28 @@
 """The request path: the one way from a question to a provider and back.
 
-    tokens.gate ─ history ─ [ store.admit ] ─ summary ─ availability ─ [ store.settle ] ─ answer
+    policy ─ tokens.gate ─ history ─ [ store.admit ] ─ summary ─ availability ─ policy
+                                                              ─ [ store.settle ] ─ answer
 
 The public route and the user's own features in `yours/` both come through here; there is no other
 way to a provider. Nothing is spent before `admit`, and whatever happens after it ends in `settle`.
 """
 
 import asyncio
-import hashlib
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from loguru import logger
 
-from app import wire
-from app.answers import JSON, SSE, Answers, Keeping
+from app import asked, wire
+from app.answers import JSON, SSE, Answers, Keeping, abstention, in_words, screened
 from app.exchange import Context, Event, Live, Whole
 from app.foundation.errors import AppError
 from app.foundation.settings import Settings
 from app.launch.caching import LOOK_AGAIN_SECONDS
+from app.launch.policy.screen import AbstainedError, Policy, Screen
 from app.launch.switches import Switches
 from app.providers.base import Message, Prompt, Usage
 from app.standards.availability.bill import Bill
@@ -44,6 +45,7 @@ class _Work:
     targets: tuple[Target, ...]
     background: Background
     keeping: Keeping
+    screen: Screen
     bill: Bill
 
 
@@ -62,6 +64,7 @@ class RequestPath:
         summaries: Summaries,
         answers: Answers,
         switches: Switches,
+        policy: Policy,
         instructions: str,
     ) -> None:
         self._settings = settings
@@ -73,17 +76,22 @@ class RequestPath:
         self._summaries = summaries
         self._answers = answers
         self._switches = switches
+        self._policy = policy
         self._instructions = instructions
 
     async def complete(self, request: wire.ChatRequest, context: Context) -> Whole:
         """Answer in one piece. Raises `AppError`."""
-        work = await self._consider(request, context)
+        try:
+            work = await self._consider(request, context)
+        except AbstainedError as error:
+            return abstention(error, request, context)
         reservation = await self._admit(work)
         if isinstance(reservation, Whole):
             return reservation
         try:
             call = await self._dispatch(work, reservation)
             answer = await self._relay.complete(call, work.targets)
+            answer = screened(answer, work.screen, context)
         except BaseException as error:
             await self._give_up(work, reservation, error)
             raise
@@ -96,7 +104,10 @@ class RequestPath:
     async def stream(self, request: wire.ChatRequest, context: Context) -> Live | Whole:
         """Answer in events. A replay of an earlier stream comes whole. Raises `AppError`."""
         context.record.streamed = True
-        work = await self._consider(request, context)
+        try:
+            work = await self._consider(request, context)
+        except AbstainedError as error:
+            return abstention(error, request, context)
         reservation = await self._admit(work)
         if isinstance(reservation, Whole):
             return reservation
@@ -115,47 +126,65 @@ class RequestPath:
         settings, record = self._settings, context.record
         record.caller = context.caller.name
         record.metadata = request.metadata
-        record.end_user = _end_user(request, context)
+        record.end_user = asked.end_user(request, context.caller.name)
         targets = await self._switches.left(self._order(request.model))
         keeping = self._answers.keeping(
             request,
             context,
-            deterministic=self._temperature(request) == 0,
+            deterministic=asked.temperature(request, settings) == 0,
             question=lambda: self._question(request, targets),
         )
+        language, schema = context.messages.language, asked.schema(request)
+        screen = self._policy.screen(record, language, in_json=bool(schema))
         with record.timed("guard"):
-            plan = await self._plan(request, context.deadline)
+            given = tuple(message.message() for message in request.messages)
+            plan = await self._plan(given, schema, context.deadline)
+            messages = await self._screened(given, request, screen, context.deadline)
+            if messages != given:
+                plan = await self._plan(messages, schema, context.deadline)
         background = await self._summaries.background(plan, context.caller.name)
         if settings.log_prompts:
-            logger.info("prompt", prompt=[m.model_dump() for m in request.messages])
-        return _Work(request, context, targets, background, keeping, Bill(record))
+            logger.info("prompt", prompt=[asdict(message) for message in messages])
+        return _Work(request, context, targets, background, keeping, screen, Bill(record))
 
     def _question(self, request: wire.ChatRequest, targets: tuple[Target, ...]) -> dict[str, Any]:
         """All that an answer depends on, beside the caller."""
         return {
             "request": request.model_dump(mode="json", exclude_unset=True, exclude={"metadata"}),
-            "temperature": self._temperature(request),
-            "seed": self._seed(request),
-            "max_output_tokens": self._output_cap(request),
+            "temperature": asked.temperature(request, self._settings),
+            "seed": asked.seed(request, self._settings),
+            "max_output_tokens": asked.output_cap(request, self._settings),
             "max_history_messages": self._settings.max_history_messages,
             "models": [(target.provider.name, target.provider.model) for target in targets],
             "instructions": self._instructions,
+            "policy": self._policy.version,
         }
 
-    async def _plan(self, request: wire.ChatRequest, deadline: Deadline) -> Plan:
-        """Count, refuse what is too long, and choose the turns that are sent."""
-        conversation = split(self._with_instructions(request))
+    async def _screened(
+        self,
+        messages: tuple[Message, ...],
+        request: wire.ChatRequest,
+        screen: Screen,
+        deadline: Deadline,
+    ) -> tuple[Message, ...]:
+        """The messages as a provider may see them. Raises `AbstainedError` too."""
+        beside = (asked.schema(request), *asked.stop(request))
         try:
             async with deadline.limit():
-                smallest = await self._gate.check(conversation, _schema(request))
-                return await self._history.plan(conversation, smallest)
+                return await screen.messages(messages, beside)
         except TimeoutError:
             raise AppError("time_budget_exceeded") from None
 
-    def _with_instructions(self, request: wire.ChatRequest) -> tuple[Message, ...]:
-        asked = tuple(message.message() for message in request.messages)
+    async def _plan(self, messages: tuple[Message, ...], schema: str, deadline: Deadline) -> Plan:
+        """Count, refuse what is too long, and choose the turns that are sent."""
         own = (Message("system", self._instructions),) if self._instructions else ()
-        return (*own, *asked)
+        conversation = split((*own, *messages))
+        try:
+            async with deadline.limit():
+                smallest = await self._gate.check(conversation, schema)
+                return await self._history.plan(conversation, smallest)
+        except TimeoutError:
+            raise AppError("time_budget_exceeded") from None
 
     def _order(self, model: str) -> tuple[Target, ...]:
         """The fallback order; a model that is asked for by name comes first."""
@@ -176,7 +205,7 @@ class RequestPath:
 
     async def _admit(self, work: _Work) -> Reservation | Whole:
         """Reserve the worst case of everything that may follow, or replay an earlier answer."""
-        output = self._output_cap(work.request)
+        output = asked.output_cap(work.request, self._settings)
         amount = self._relay.worst_nano(work.targets, self._input_bound(work), output)
         amount += work.background.worst_nano(work.targets)
         context, keeping = work.context, work.keeping
@@ -198,18 +227,7 @@ class RequestPath:
     def _input_bound(self, work: _Work) -> int:
         plan = work.background.plan
         messages = [*plan.system, *work.background.longest(), *plan.messages]
-        return prompt_bound(messages, _schema(work.request))
-
-    def _output_cap(self, request: wire.ChatRequest) -> int:
-        asked = request.max_completion_tokens or request.max_tokens
-        limit = self._settings.max_output_tokens
-        return min(asked, limit) if asked else limit
-
-    def _temperature(self, request: wire.ChatRequest) -> float | None:
-        return self._settings.temperature if request.temperature is None else request.temperature
-
-    def _seed(self, request: wire.ChatRequest) -> int | None:
-        return self._settings.seed if request.seed is None else request.seed
+        return prompt_bound(messages, asked.schema(work.request))
 
     async def _dispatch(self, work: _Work, reservation: Reservation) -> Call:
         """From here on a provider may be called, and money may be owed."""
@@ -224,19 +242,18 @@ class RequestPath:
             record=record,
         )
         record.summarised = bool(background)
-        stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
         asked_format = request.response_format
         prompt = Prompt(
             messages=(*plan.system, *background, *plan.messages),
-            max_output_tokens=self._output_cap(request),
-            temperature=self._temperature(request),
+            max_output_tokens=asked.output_cap(request, self._settings),
+            temperature=asked.temperature(request, self._settings),
             top_p=request.top_p,
-            stop=stop,
-            seed=self._seed(request),
+            stop=asked.stop(request),
+            seed=asked.seed(request, self._settings),
             response_format=asked_format.response_format() if asked_format else None,
             end_user=record.end_user,
         )
-        bound = prompt_bound(prompt.messages, _schema(request))
+        bound = prompt_bound(prompt.messages, asked.schema(request))
         return Call(prompt, bound, work.context.deadline, work.bill, record)
 
     async def _events(
@@ -276,12 +293,24 @@ class RequestPath:
     ) -> AsyncGenerator[Event, None]:
         usage: Usage | None = None
         reason = "stop"
+        begun = ""
         yield Event(writer.role())
-        async for piece in stream.pieces:
-            usage = piece.usage or usage
-            reason = piece.finish_reason or reason
-            if piece.text:
-                yield Event(writer.text(piece.text), piece.text)
+        try:
+            async for piece in stream.pieces:
+                usage = piece.usage or usage
+                reason = piece.finish_reason or reason
+                if text := work.screen.push(piece.text):
+                    begun = "\n\n"
+                    yield Event(writer.text(text), text)
+                work.screen.verdict()
+            if text := work.screen.rest():
+                begun = "\n\n"
+                yield Event(writer.text(text), text)
+            work.screen.verdict()
+        except AbstainedError as error:
+            await stream.pieces.aclose()  # nobody will read what else it would say
+            text, reason = begun + in_words(error, work.context), "stop"
+            yield Event(writer.text(text), text)
         work.keeping.judge(reason, work.context.record)
         yield Event(writer.finish(reason))
         options = work.request.stream_options
@@ -314,19 +343,3 @@ async def _wait(deadline: Deadline) -> None:
 
 def _forget(_: bytes) -> None:
     """Nothing of a stream is kept that stands for no key and no cached question."""
-
-
-def _schema(request: wire.ChatRequest) -> str:
-    """The part of a request that is sent beside the messages, as text."""
-    asked = request.response_format
-    if asked is None or asked.type == "text":
-        return ""
-    # With room for the sentence that asks for JSON where a provider has no field for it.
-    return asked.model_dump_json(by_alias=True) + " Answer with one JSON object and nothing else."
-
-
-def _end_user(request: wire.ChatRequest, context: Context) -> str | None:
-    """A hash that lets a provider tell end users apart without knowing them."""
-    if request.user is None:
-        return None
-    return hashlib.sha256(f"{context.caller.name}\0{request.user}".encode()).hexdigest()[:32]

@@ -1,9 +1,9 @@
 """The app on one page: the five standards, in the order in which a request meets them.
 
-visibility ─ body limit ─ shield ─ caller ─ tokens ─ [ store.admit ] ─ availability ─ provider
-                                                             │                           │
-                                       idempotency claim + rate limits +        [ store.settle ]
-                                       cost reservation in one atomic step
+visibility ─ body limit ─ shield ─ caller ─ policy ─ tokens ─ [ store.admit ] ─ availability
+                                                                     │              │ provider
+                                    idempotency claim + rate limits +      policy ─ [ store.settle ]
+                                    cost reservation in one atomic step
 """
 
 import asyncio
@@ -23,6 +23,8 @@ from app.foundation.project import load_project
 from app.guarded import RequestPath
 from app.health import Health
 from app.launch.budget import ErrorBudget
+from app.launch.policy.rules import read_rules
+from app.launch.policy.screen import Policy
 from app.launch.slo import Objectives
 from app.launch.switches import Switches, switch_names
 from app.preflight import check_environment, open_store
@@ -110,6 +112,7 @@ def create_app() -> FastAPI:
         switches=Switches(
             store, switch_names((t.provider.name, t.provider.model) for t in targets)
         ),
+        policy=Policy(read_rules(settings.policy_file)),
         instructions=read_instructions(),
     )
 

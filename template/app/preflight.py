@@ -1,4 +1,4 @@
-"""What is checked before anything starts: the environment, prices, alert addresses, the store."""
+"""What is checked before anything starts: environment, prices, alert addresses, policy, store."""
 
 from loguru import logger
 
@@ -7,6 +7,7 @@ from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.foundation.settings import Settings
 from app.hosting import hosting_problems
+from app.launch.policy.rules import InvalidRulesError, read_rules
 from app.standards.environment import load_or_exit, stop
 from app.standards.visibility.delivery import alert_url_problems
 from app.stores.base import Store, StoreSetupError, StoreUnavailableError
@@ -19,7 +20,7 @@ CONCERN_SECONDS = 60.0
 
 def check_environment() -> Settings:
     """The settings; or every problem at once on standard error, and exit code 78."""
-    return load_or_exit(further_problems)
+    return load_or_exit(further_problems, _policy_problems)
 
 
 def further_problems(settings: Settings) -> list[Problem]:
@@ -29,6 +30,14 @@ def further_problems(settings: Settings) -> list[Problem]:
         for place in alert_url_problems(settings)
     ]
     return [*price_problems(settings), *hosting_problems(settings), *alerts]
+
+
+def _policy_problems(settings: Settings) -> list[Problem]:
+    try:
+        read_rules(settings.policy_file)
+    except InvalidRulesError as error:
+        return error.problems
+    return []
 
 
 async def check_store(settings: Settings) -> None:

@@ -92,6 +92,8 @@ class Watch:
             self._alerts.recovered("store")
         if record.cache != "none":
             metrics.cache(record.cache)
+        for hit, count in record.policy.items():
+            metrics.policy(hit, count)
         for charge in record.charges:
             provider, model = charge.provider, charge.model
             metrics.cost(provider, model, charge.nano)

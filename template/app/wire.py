@@ -44,6 +44,8 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 
 # Fields of an answer's message that ask for nothing where they are empty.
 _EMPTY_IN_ANSWERS = {"annotations", "audio", "function_call", "name", "refusal", "tool_calls"}
+# What the app adds to the message of an answer: see `abstained`.
+_OWN_IN_ANSWERS = {"abstained", "reason"}
 
 _Strict = ConfigDict(extra="forbid", frozen=True)
 
@@ -69,10 +71,11 @@ class ChatMessage(BaseModel):
         # Clients send an answer back as they got it, with all its fields.
         if not isinstance(value, dict):
             return value
+        own = _OWN_IN_ANSWERS if value.get("role") == "assistant" else ()
         return {
             name: item
             for name, item in value.items()
-            if name not in _EMPTY_IN_ANSWERS or item not in (None, [])
+            if name not in own and (name not in _EMPTY_IN_ANSWERS or item not in (None, []))
         }
 
     def message(self) -> Message:
@@ -210,11 +213,19 @@ def facts(record: RequestRecord) -> dict[str, Any]:
     }
 
 
+def abstained(record: RequestRecord) -> dict[str, Any]:
+    """What a message says beside its text where the app gave no answer of its own, and why."""
+    if record.abstained is None:
+        return {}
+    return {"abstained": True, "reason": record.abstained}
+
+
 def completion(answer: Answer, record: RequestRecord) -> bytes:
     """The body of a whole answer."""
+    message = {"role": "assistant", "content": answer.text, "refusal": None}
     choice = {
         "index": 0,
-        "message": {"role": "assistant", "content": answer.text, "refusal": None},
+        "message": message | abstained(record),
         "logprobs": None,
         "finish_reason": answer.finish_reason,
     }
@@ -235,6 +246,7 @@ class ChunkWriter:
     """Writes a streamed answer's events. What is equal in all of them is encoded once."""
 
     def __init__(self, record: RequestRecord) -> None:
+        self._record = record
         self._head = {
             "id": f"chatcmpl-{record.request_id}",
             "object": "chat.completion.chunk",
@@ -255,7 +267,7 @@ class ChunkWriter:
 
     def finish(self, reason: str) -> bytes:
         """Why the answer ended."""
-        return self._event({}, reason)
+        return self._event(abstained(self._record), reason)
 
     def usage(self, usage: Usage, record: RequestRecord) -> bytes:
         """What the answer took: the last event before the end."""
@@ -267,7 +279,7 @@ class ChunkWriter:
         }
         return b"data: " + _dump(body) + b"\n\n"
 
-    def _event(self, delta: dict[str, str], reason: str | None) -> bytes:
+    def _event(self, delta: dict[str, Any], reason: str | None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         return b"data: " + _dump({**self._head, "choices": [choice]}) + b"\n\n"
 

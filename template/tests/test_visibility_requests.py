@@ -241,6 +241,8 @@ def test_a_good_request_has_one_line_with_its_facts(port: int, log: Log) -> None
         "fallback": True,
         "cache": "none",
         "summarised": False,
+        "abstained": None,
+        "policy": [],
         "streamed": False,
         "cost_usd": 0.0015,
     }

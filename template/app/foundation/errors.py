@@ -22,6 +22,7 @@ class ErrorKind:
 KINDS: dict[str, ErrorKind] = {
     "invalid_request_error": ErrorKind(400, "invalid_request_error"),
     "unsupported_parameter": ErrorKind(400, "invalid_request_error"),
+    "content_policy_violation": ErrorKind(400, "invalid_request_error"),
     "context_length_exceeded": ErrorKind(400, "invalid_request_error"),
     "invalid_api_key": ErrorKind(401, "authentication_error"),
     "not_found": ErrorKind(404, "invalid_request_error"),

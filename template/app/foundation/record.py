@@ -23,6 +23,15 @@ class Charge:
     reasoning_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyHit:
+    """A rule of the policy found something, on a side: in the input or in the output."""
+
+    rule: str
+    action: Literal["block", "redact", "abstain"]
+    side: Literal["input", "output"]
+
+
 @dataclass(slots=True)
 class RequestRecord:
     """The facts of one request, from its first byte to its last.
@@ -42,6 +51,8 @@ class RequestRecord:
     fallback: bool = False
     cache: CacheState = "none"
     summarised: bool = False
+    abstained: str | None = None  # why the app gave no answer of its own: a rule's name
+    policy: dict[PolicyHit, int] = field(default_factory=dict)  # how often each was found
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
@@ -60,6 +71,10 @@ class RequestRecord:
         self.output_tokens += charge.output_tokens
         self.cached_tokens += charge.cached_tokens
         self.reasoning_tokens += charge.reasoning_tokens
+
+    def policy_hit(self, hit: PolicyHit) -> None:
+        """A rule found something once more."""
+        self.policy[hit] = self.policy.get(hit, 0) + 1
 
     @contextmanager
     def timed(self, phase: Literal["guard", "store", "provider"]) -> Iterator[None]:

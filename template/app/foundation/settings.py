@@ -115,6 +115,7 @@ class Settings(BaseSettings):
     cache_ttl_seconds: Annotated[int, Field(ge=0, le=30 * 86400)] = 300
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     seed: int | None = None
+    policy_file: str | None = None
 
     max_input_tokens: Annotated[int, Field(ge=50, le=2_000_000)] = 4000
     max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
@@ -146,7 +147,6 @@ class Settings(BaseSettings):
     otel_exporter_otlp_endpoint: Url | None = None
 
     aws_secret_name: str | None = None
-
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] | None = None
     log_prompts: bool = False

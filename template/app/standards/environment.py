@@ -50,10 +50,15 @@ def stop(problems: list[Problem]) -> NoReturn:
     # One complaint a setting, the first: what follows from it needs no line of its own.
     texts = {problem.name: in_words(problem) for problem in reversed(problems)}
     lines = [messages.text("environment.found", name=project.name, count=len(texts))]
-    lines += [f"  {name.upper()}: {text}" for name, text in sorted(texts.items())]
+    lines += [f"  {_title(name)}: {text}" for name, text in sorted(texts.items())]
     lines.append(messages.text("environment.hint"))
     print("\n".join(lines), file=sys.stderr)
     raise SystemExit(EX_CONFIG)
+
+
+def _title(name: str) -> str:
+    """A setting as it is set; a place in a file as it is."""
+    return name.upper() if name.isidentifier() else name
 
 
 def in_words(problem: Problem) -> str:

@@ -27,7 +27,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.foundation.errors import KINDS
 from app.foundation.project import OnCall
-from app.foundation.record import CacheState
+from app.foundation.record import CacheState, PolicyHit
 from app.foundation.settings import NANO_PER_USD
 from app.stores.base import Spending
 
@@ -66,6 +66,7 @@ class Metrics:
         )
         self._fallbacks = counter("fallbacks", "Answers from another than the first target.")
         self._cache = counter("cache", "Questions, by what the answer cache did.", "result")
+        self._policy = counter("policy_hits", "What the policy found.", "rule", "action", "side")
         self._tokens = counter("tokens", "Tokens used.", "provider", "model", "kind")
         self._costs = counter("cost_usd", "Settled cost.", "provider", "model")
         self._slo_events = counter("slo_events", "Good and bad events.", "slo", "result")
@@ -97,6 +98,10 @@ class Metrics:
     def cache(self, result: CacheState) -> None:
         """A question was answered from the cache or from an idempotency key, or was not."""
         self._cache.labels(result).inc()
+
+    def policy(self, hit: PolicyHit, count: int) -> None:
+        """A rule of the policy found something `count` times in a request."""
+        self._policy.labels(hit.rule, hit.action, hit.side).inc(count)
 
     def breaker(self, provider: str, model: str, is_open: bool) -> None:
         """This process's breaker of a target opened or closed."""

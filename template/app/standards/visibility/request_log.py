@@ -5,7 +5,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from loguru import logger
@@ -35,6 +35,7 @@ _FROM_RECORD = (
     "fallback",
     "cache",
     "summarised",
+    "abstained",
     "streamed",
 )
 
@@ -73,6 +74,7 @@ class RequestEnd:
             "outcome": self.outcome,
             **{name: getattr(self.record, name) for name in _FROM_RECORD},
             "cost_usd": self.record.cost_nano / NANO_PER_USD,
+            "policy": [{**asdict(hit), "count": n} for hit, n in self.record.policy.items()],
         }
 
 

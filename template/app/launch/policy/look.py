@@ -1,0 +1,65 @@
+"""Looking at one text with all rules of a side."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from app.launch.policy.folding import fold
+from app.launch.policy.rules import OneSide, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """What a rule found: a place in the text, in characters."""
+
+    rule: Rule
+    label: str
+    start: int
+    end: int
+
+
+def look(
+    side: OneSide, text: str, *, final: bool = True, before: str = "", at_most: int | None = None
+) -> tuple[list[Hit], int]:
+    """All that the rules find, in the order of the places, and how much of the text is decided.
+
+    A text that is not `final` goes on; what may have begun counts in its last `at_most` characters.
+    `before` is the character before it, if any.
+    """
+    if not side.rules:
+        return [], len(text)
+    folded = fold(text)
+    if before:
+        folded = folded.after(before)
+    if side.anything is not None and side.anything.search(folded.data, folded.start) is None:
+        return [], len(text)
+    decided = len(folded.data)
+    tail = folded.start if at_most is None else max(folded.start, decided - 4 * at_most)
+    found: list[tuple[int, int, Rule, str]] = []
+    for rule in side.rules:
+        for finder in rule.finders:
+            for place in finder.find(folded, final=final or at_most is not None):
+                if place.open:
+                    decided = min(decided, place.start)
+                else:
+                    found.append((place.start, place.end, rule, finder.label))
+            if not final:
+                decided = min(decided, finder.begins(folded, tail))
+    if not found and decided == len(folded.data):
+        return [], len(text)
+    found.sort(key=lambda item: item[0])  # stable: at one place the earlier rule comes first
+    offsets = sorted({decided, *(end for _, end, *_ in found), *(start for start, *_ in found)})
+    places = dict(zip(offsets, folded.places(offsets), strict=True))
+    return [Hit(r, label, places[a], places[b]) for a, b, r, label in found], places[decided]
+
+
+def merged(hits: Iterable[Hit]) -> list[Hit]:
+    """The hits of rules that hide something; where two overlap, one that covers both."""
+    apart: list[Hit] = []
+    for hit in hits:
+        if hit.rule.action != "redact" or hit.start == hit.end:
+            continue
+        if apart and hit.start < apart[-1].end:
+            apart[-1] = replace(apart[-1], end=max(apart[-1].end, hit.end))
+        else:
+            apart.append(hit)
+    return apart

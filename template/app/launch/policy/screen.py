@@ -1,0 +1,197 @@
+"""One request before the rules: its messages on the way in, its answer on the way out.
+
+An answer is judged in the pieces in which it comes. What may be the beginning of a match is held
+back: at most `find.LONGEST` characters, or one word (an address, a key), or one match as long as
+it goes on; never more than `MOST_HELD` characters. What has left was judged.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+
+from app.foundation.errors import AppError
+from app.foundation.record import PolicyHit, RequestRecord
+from app.launch.policy.find import LONGEST
+from app.launch.policy.folding import unfinished
+from app.launch.policy.look import Hit, look, merged
+from app.launch.policy.rules import Rule, Rules, Side
+from app.launch.policy.vault import Vault
+from app.providers.base import Message
+
+# Characters: what one match may hold back; of a longer one the rest is judged as new text.
+MOST_HELD = 4096
+# Longer texts (characters) are judged beside the event loop.
+_LONG = 20_000
+_MOST_CLEAN = 20_000
+
+
+class AbstainedError(Exception):
+    """A rule says that the app gives no answer of its own here. `reason` is for the caller."""
+
+    def __init__(self, rule: str, reason: str | None) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.reason = reason
+
+
+class Policy:
+    """The rules, for every request. `version` changes with them."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.version = rules.version
+        self.on_input = rules.on("input")
+        self.on_output = rules.on("output")
+        self._clean: set[bytes] = set()
+
+    def screen(self, record: RequestRecord, language: str, *, in_json: bool) -> "Screen":
+        """The rules for one request; `in_json`: its answer is JSON."""
+        return Screen(self, record, language, in_json=in_json)
+
+    def in_message(self, text: str) -> list[Hit]:
+        """What the rules find in a message. An old turn in which they found nothing costs nothing:
+        a hash of its text is remembered.
+        """
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        if digest in self._clean:
+            return []
+        hits, _ = look(self.on_input, text)
+        if not hits:
+            if len(self._clean) >= _MOST_CLEAN:
+                self._clean.clear()
+            self._clean.add(digest)
+        return hits
+
+
+class Screen:
+    """Judges one request: its messages first, then its answer, piece by piece."""
+
+    def __init__(
+        self, policy: Policy, record: RequestRecord, language: str, *, in_json: bool
+    ) -> None:
+        self._policy = policy
+        self._record = record
+        self._language = language
+        self._in_json = in_json
+        self._vault = Vault()
+        self._held = ""
+        self._before = ""
+        self._look_at = 1
+        self._stopped: Hit | None = None
+
+    async def messages(
+        self, messages: tuple[Message, ...], other: Iterable[str] = ()
+    ) -> tuple[Message, ...]:
+        """The messages as the provider may see them.
+
+        `other` is text that goes to the provider beside them. Nothing in it can be hidden, so
+        whatever a rule finds there is blocked. A rule that abstains looks at the newest turn alone:
+        the conversation may go on after it. Raises `AppError` for what is blocked, and
+        `AbstainedError`.
+        """
+        if not self._policy.on_input.rules:
+            return messages
+        size = sum(len(message.text) for message in messages)
+        if size > _LONG:
+            return await asyncio.to_thread(self._judge_messages, messages, tuple(other))
+        return self._judge_messages(messages, tuple(other))
+
+    def _judge_messages(
+        self, messages: tuple[Message, ...], other: tuple[str, ...]
+    ) -> tuple[Message, ...]:
+        for message in messages:
+            self._vault.keep_clear_of(message.text)
+        users = [place for place, message in enumerate(messages) if message.role == "user"]
+        newest = users[-1] if users else 0
+        for text in other:
+            for hit in look(self._policy.on_input, text)[0]:
+                self._refuse(hit.rule, "input")
+        judged = [self._policy.in_message(message.text) for message in messages]
+        for hits in judged:
+            self._stop(hits, "input", may_abstain=False)
+        for place, hits in enumerate(judged):
+            if place >= newest or messages[place].role == "system":
+                self._stop(hits, "input")
+        return tuple(
+            replace(message, text=self._hidden(message.text, hits, "input")) if hits else message
+            for message, hits in zip(messages, judged, strict=True)
+        )
+
+    def push(self, text: str) -> str:
+        """Take a piece of the answer; what of it, and of what was held back, may leave."""
+        return self._judge(self._held + text, final=False)
+
+    def rest(self) -> str:
+        """The answer is complete: what was held back and may leave."""
+        return self._judge(self._held, final=True)
+
+    def verdict(self) -> None:
+        """Raises `AppError` or `AbstainedError` where the answer must end here."""
+        if self._stopped is not None:
+            self._stop([self._stopped], "output")
+
+    def _judge(self, held: str, *, final: bool) -> str:
+        if self._stopped is not None:
+            return ""
+        if not final and len(held) < self._look_at:
+            self._held = held
+            return ""
+        too_long = len(held) > MOST_HELD
+        hits, safe = look(
+            self._policy.on_output,
+            held,
+            final=final,
+            before=self._before,
+            at_most=LONGEST if too_long else None,
+        )
+        if not final:
+            safe = self._vault.begins(held[: min(safe, len(held) - unfinished(held))])
+        if too_long:
+            safe = max(safe, len(held) - LONGEST)
+        # In the order of the text, so that it does not depend on how the answer was cut.
+        stop = next((hit for hit in hits if hit.rule.action != "redact"), None)
+        if stop is not None and stop.start <= safe:
+            self._stopped, safe = stop, stop.start
+        for hit in reversed(merged(hits)):
+            if hit.start < safe < hit.end:
+                safe = hit.end if too_long and self._stopped is None else hit.start
+        leaving, self._held = held[:safe], held[safe:]
+        self._before = leaving[-1:] or self._before
+        # What is held for long is looked at as it grows by a part, not with each letter.
+        self._look_at = min(len(self._held) * 9 // 8, MOST_HELD) + 1
+        hidden = self._hidden(leaving, [hit for hit in hits if hit.end <= safe], "output")
+        return self._vault.restored(hidden, in_json=self._in_json)
+
+    def _hidden(self, text: str, hits: list[Hit], side: Side) -> str:
+        parts, last = [], 0
+        for hit in merged(hits):
+            value = text[hit.start : hit.end]
+            restore = hit.rule.restore and side == "input"
+            parts += [text[last : hit.start], self._vault.hide(hit.label, value, restore=restore)]
+            last = hit.end
+            self._note(hit.rule, side)
+        return "".join([*parts, text[last:]])
+
+    def _stop(self, hits: list[Hit], side: Side, *, may_abstain: bool = True) -> None:
+        for hit in hits:
+            if hit.rule.action == "block":
+                self._refuse(hit.rule, side)
+        for hit in hits:
+            if hit.rule.action == "abstain" and may_abstain:
+                self._note(hit.rule, side)
+                self._record.abstained = hit.rule.name
+                raise AbstainedError(hit.rule.name, hit.rule.reason.get(self._language))
+
+    def _refuse(self, rule: Rule, side: Side) -> None:
+        self._note(rule, side)
+        reason = rule.reason.get(self._language)
+        raise AppError(
+            "content_policy_violation",
+            param="messages" if side == "input" else None,
+            detail="reason" if reason else "rule",
+            reason=reason,
+            rule=rule.name,
+        )
+
+    def _note(self, rule: Rule, side: Side) -> None:
+        self._record.policy_hit(PolicyHit(rule.name, rule.action, side))
