@@ -6,7 +6,6 @@ of a run that still lives, nor anything that another program made.
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -45,7 +44,9 @@ def remove(folder: Path) -> None:
         subprocess.run(["ip", "link", "delete", bridge], capture_output=True, check=False)
     for mount in _mounts(folder):
         subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
-    shutil.rmtree(folder, ignore_errors=True)
+    # Builds leave a great many files, for which shutil.rmtree can take a minute.
+    command = ("rm", "--recursive", "--force", "--one-file-system", str(folder))
+    subprocess.run(command, capture_output=True, check=False)
 
 
 def _identity(process: int) -> str:
