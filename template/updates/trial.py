@@ -63,17 +63,8 @@ def tried(project: Project, plan: Plan) -> Iterator[Trial]:
         folder = top / project.below
         _point_to(folder, project, plan.template)
         old = Path(name) / "old"
+        rendered(project, plan.template, old)
         try:
-            _quietly(
-                copier.run_copy,
-                str(plan.template.path),
-                old,
-                data=project.answers,
-                defaults=True,
-                quiet=True,
-                unsafe=plan.trust,
-                vcs_ref=project.release,
-            )
             _quietly(
                 copier.run_update,
                 folder,
@@ -93,7 +84,10 @@ def tried(project: Project, plan: Plan) -> Iterator[Trial]:
 
 
 def rendered(project: Project, template: Template, folder: Path) -> None:
-    """Write the app as the template wrote it for this project's release and answers."""
+    """Write the app as the template wrote it for this project's release and answers.
+
+    Raises `RefusedError` when Copier cannot.
+    """
     try:
         _quietly(
             copier.run_copy,
@@ -105,7 +99,7 @@ def rendered(project: Project, template: Template, folder: Path) -> None:
             unsafe=False,
             vcs_ref=project.release,
         )
-    except (CopierError, ValueError, OSError) as error:
+    except (CopierError, UserMessageError, ValueError, OSError) as error:
         raise RefusedError("failed", str(error)) from None
 
 
