@@ -5,6 +5,8 @@ import io
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import copier
 import psutil
+import yaml
 from copier.errors import CopierError, UnsafeTemplateError, UserMessageError
 
 from updates.git import GitError, git
@@ -61,21 +64,20 @@ def tried(project: Project, plan: Plan) -> Iterator[Trial]:
     """Update the project in a worktree. Raises `RefusedError` when Copier cannot."""
     with _worktree(project) as top, tempfile.TemporaryDirectory(prefix=PREFIX) as name:
         folder = top / project.below
-        _point_to(folder, project, plan.template)
         old = Path(name) / "old"
-        try:
-            _quietly(
-                copier.run_copy,
-                str(plan.template.path),
-                old,
-                data=project.answers,
-                defaults=True,
-                quiet=True,
-                unsafe=plan.trust,
-                vcs_ref=project.release,
-            )
-            _quietly(
-                copier.run_update,
+        with _rendering(project, plan.template, old):
+            _point_to(folder, project, plan.template)
+            _update(folder, plan)
+        _point_back(folder, project)
+        yield Trial(folder, old, _conflicts(folder))
+
+
+def _update(folder: Path, plan: Plan) -> None:
+    try:
+        # Copier writes some notes whatever it is asked; they are no part of this command's report.
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            copier.run_update(
                 folder,
                 data=dict(plan.data),
                 defaults=True,
@@ -84,36 +86,46 @@ def tried(project: Project, plan: Plan) -> Iterator[Trial]:
                 unsafe=plan.trust,
                 vcs_ref=plan.to,
             )
-        except UnsafeTemplateError:
-            raise RefusedError("migrations") from None
-        except (CopierError, UserMessageError, GitError, ValueError, OSError) as error:
-            raise RefusedError("failed", str(error)) from None
-        _point_back(folder, project)
-        yield Trial(folder, old, _conflicts(folder))
-
-
-def rendered(project: Project, template: Template, folder: Path) -> None:
-    """Write the app as the template wrote it for this project's release and answers."""
-    try:
-        _quietly(
-            copier.run_copy,
-            str(template.path),
-            folder,
-            data=project.answers,
-            defaults=True,
-            quiet=True,
-            unsafe=False,
-            vcs_ref=project.release,
-        )
-    except (CopierError, ValueError, OSError) as error:
+    except UnsafeTemplateError:
+        raise RefusedError("migrations") from None
+    except (CopierError, UserMessageError, GitError, ValueError, OSError) as error:
         raise RefusedError("failed", str(error)) from None
 
 
-def _quietly(action, *arguments, **options) -> None:  # type: ignore[no-untyped-def]
-    """Copier writes some notes whatever it is asked; they are no part of this command's report."""
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        action(*arguments, **options)
+def rendered(project: Project, template: Template, folder: Path) -> None:
+    """Write the app as the template wrote it for this project's release and answers.
+
+    Raises `RefusedError` when Copier cannot.
+    """
+    with _rendering(project, template, folder):
+        pass
+
+
+@contextmanager
+def _rendering(project: Project, template: Template, folder: Path) -> Iterator[None]:
+    """`rendered`, while the caller does something else: `folder` is there in the end.
+
+    In a process of its own, since Copier changes the working directory of the one that it is in.
+    """
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as name, tempfile.TemporaryFile() as said:
+        answers = Path(name) / "answers.yml"
+        answers.write_text(yaml.safe_dump(project.answers), encoding="utf-8")
+        command = [sys.executable, "-m", "copier", "copy", "--quiet", "--defaults"]
+        command += ["--data-file", str(answers), "--vcs-ref", project.release]
+        process = subprocess.Popen(
+            [*command, str(template.path), str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        try:
+            yield
+            if process.wait():
+                said.seek(0)
+                raise RefusedError("failed", said.read().decode("utf-8", "replace"))
+        finally:
+            process.kill()
+            process.wait()
 
 
 @contextmanager

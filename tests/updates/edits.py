@@ -1,7 +1,5 @@
 """What people do to their apps: every edit that no update may lose."""
 
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +7,20 @@ from typing import Any
 
 import yaml
 
-from tests.updates.editing import Edit, append, delete, rename, replace, write
+from tests.updates.editing import Edit
+from tests.updates.makers import (
+    append,
+    carriage_returns,
+    delete,
+    executable,
+    formatted,
+    line_replaced,
+    link,
+    rename,
+    replace,
+    uv_add,
+    write,
+)
 
 EXAMPLE = '''
 class Sentiment(BaseModel):
@@ -32,6 +43,7 @@ SERVICE = """\
     image: axllent/mailpit
     restart: unless-stopped
 """
+ALERTS = "deploy/monitoring/alertmanager/alertmanager.yml"
 TABLE = """
 [tool.coverage.run]
 branch = true
@@ -63,65 +75,6 @@ def depends(requirement: str) -> Callable[[Path], bool]:
         return found.count(requirement) == 1
 
     return works
-
-
-def uv_add(*words: str) -> Callable[[Path], None]:
-    """Let uv write a dependency where uv writes it."""
-
-    def make(app: Path) -> None:
-        command = ["uv", "add", "--frozen", "--quiet", *words]
-        subprocess.run(command, cwd=app, check=True, stdin=subprocess.DEVNULL)
-
-    return make
-
-
-def formatted(name: str) -> Callable[[Path], None]:
-    """Format a module in another style than the template's."""
-
-    def make(app: Path) -> None:
-        style = [
-            "--no-cache",
-            "--config",
-            "format.quote-style='single'",
-            "--config",
-            "line-length=79",
-        ]
-        command = [sys.executable, "-m", "ruff", "format", "--quiet", *style, name]
-        subprocess.run(command, cwd=app, check=True)
-
-    return make
-
-
-def carriage_returns(name: str, old: str, new: str) -> Callable[[Path], None]:
-    """Change a line in an editor that ends each with CR LF."""
-
-    def make(app: Path) -> None:
-        replace(name, old, new)(app)
-        path = app / name
-        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-
-    return make
-
-
-def line_replaced(name: str, at: int, new: str) -> Callable[[Path], None]:
-    """Write another line in the place of line `at`, the first being 0."""
-
-    def make(app: Path) -> None:
-        lines = (app / name).read_text(encoding="utf-8").split("\n")
-        lines[at] = new
-        (app / name).write_text("\n".join(lines), encoding="utf-8")
-
-    return make
-
-
-def link(name: str, to: str) -> Callable[[Path], None]:
-    """Make a symbolic link."""
-    return lambda app: (app / name).symlink_to(to)
-
-
-def executable(name: str) -> Callable[[Path], None]:
-    """Let a file be run."""
-    return lambda app: (app / name).chmod(0o755)
 
 
 def service(app: Path) -> bool:
@@ -158,6 +111,7 @@ YOURS = (
     new("script added", "scripts/backup.sh", "#!/bin/sh\ncp -r data backup\n", 0o755),
     Edit("link added", ("CLAUDE.md",), link("CLAUDE.md", "AGENTS.md"), brings=True),
     new("workflow added", ".github/workflows/nightly.yml", WORKFLOW),
+    new("alerts added", "deploy/monitoring/prometheus/rules.yours.yml", "groups: []\n"),
     new("compose override added", "compose.override.yaml", "services: {}\n"),
     new("lock file committed", "uv.lock", "version = 1\n"),
     new(".env filled", ".env", "OPENAI_MODEL=gpt-6-sol\nREQUESTS_PER_MINUTE=300\n"),
@@ -241,6 +195,13 @@ MERGEABLE = (
         ("compose.yaml",),
         replace("compose.yaml", 'cpus: "1.0"', 'cpus: "2.0"'),
         service,
+    ),
+    Edit("runbook: notes added", ("RUNBOOK.md",), append("RUNBOOK.md", "\n## Our bakery\n")),
+    Edit(
+        "receiver of alerts added",
+        (ALERTS,),
+        append(ALERTS, "  - name: bakery\n"),
+        lambda app: {"name": "bakery"} in yaml.safe_load((app / ALERTS).read_bytes())["receivers"],
     ),
     Edit(
         "stack parameter added",

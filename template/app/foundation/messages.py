@@ -8,6 +8,8 @@ from typing import Any, get_args
 
 from app.foundation.project import Language
 
+TEXTS = Path(__file__).parent / "texts"
+
 
 @dataclass(frozen=True, slots=True)
 class Messages:
@@ -25,9 +27,9 @@ class Messages:
 
 
 @cache
-def load_messages(language: Language) -> Messages:
-    """Read one catalogue; both hold the same keys."""
-    path = Path(__file__).parent / "texts" / f"{language}.json"
+def load_messages(language: Language, folder: Path = TEXTS) -> Messages:
+    """Read one catalogue of those in `folder`, which hold the same keys; by default the app's."""
+    path = folder / f"{language}.json"
     return Messages(language, json.loads(path.read_text(encoding="utf-8")))
 
 
