@@ -2,10 +2,14 @@
 const { readFileSync } = require("node:fs");
 const { createLinter } = require(process.argv[2]);
 
-createLinter().then((lint) => {
+async function main() {
   for (const path of process.argv.slice(3)) {
+    // A new one each time: it panics over a handful of workflows together.
+    const lint = await createLinter();
     for (const found of lint(readFileSync(path, "utf8"), path)) {
       console.log(JSON.stringify({ path, ...found }));
     }
   }
-});
+}
+
+main();

@@ -94,9 +94,10 @@ class PostgresRecords(SqlRecords):
     def has_counts(self) -> bool:
         return bool(self.rows("SELECT to_regclass(?)", f'"{self._schema}".counts')[0][0])
 
-    def write(self, statement: str, values: list[Under]) -> None:
+    def write(self, statement: str, values: list[Under]) -> int:
         with self._db.cursor() as cursor:
             cursor.executemany(self._text(statement), values)
+            return max(0, int(cursor.rowcount))
 
     def lock_moves(self) -> None:
         self.rows("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", f"move {self._schema}")

@@ -40,8 +40,8 @@ class SqlRecords(ABC):
         """False where an earlier release has made the tables."""
 
     @abstractmethod
-    def write(self, statement: str, values: list[Under]) -> None:
-        """Run a statement that gives nothing, for many values."""
+    def write(self, statement: str, values: list[Under]) -> int:
+        """Run a statement that gives nothing, for many values; how many rows it has written."""
 
     @abstractmethod
     def lock_moves(self) -> None:
@@ -126,25 +126,21 @@ class SqlRecords(ABC):
         return len(new)
 
     def merge_keys(self, keys: list[Key]) -> int:
-        new = 0
+        rows = [
+            (
+                *(key.key, key.fingerprint, key.keep_seconds, key.expires_in),
+                *(answer.status, answer.media_type, answer.body, answer.complete),
+            )
+            for key in keys
+            if (answer := key.answer) is not None
+        ]
         with self.transaction():
-            for key in sorted(keys, key=lambda key: key.key):
-                if (answer := key.answer) is not None:
-                    new += len(
-                        self.rows(
-                            _MERGE_KEY,
-                            *(key.key, key.fingerprint, key.keep_seconds, key.expires_in),
-                            *(answer.status, answer.media_type, answer.body, answer.complete),
-                        )
-                    )
-        return new
+            return self.write(_MERGE_KEY, sorted(rows, key=lambda row: row[0]))
 
     def merge_memos(self, memos: list[Memo]) -> int:
+        rows = sorted((memo.key, memo.value, memo.expires_in) for memo in memos)
         with self.transaction():
-            return sum(
-                len(self.rows(_MERGE_MEMO, memo.key, memo.value, memo.expires_in))
-                for memo in sorted(memos, key=lambda memo: memo.key)
-            )
+            return self.write(_MERGE_MEMO, rows)
 
     def _add(self, day: date, subject: str, nano: int) -> None:
         self.rows(
@@ -177,8 +173,8 @@ ON CONFLICT (key) DO UPDATE
 SET fingerprint = excluded.fingerprint, reservation = '', keep_seconds = excluded.keep_seconds,
     expires_at = excluded.expires_at, status = excluded.status,
     media_type = excluded.media_type, body = excluded.body, complete = excluded.complete
-WHERE i.status IS NOT NULL AND i.expires_at <= @now RETURNING 1"""
+WHERE i.status IS NOT NULL AND i.expires_at <= @now"""
 _MERGE_MEMO = """
 INSERT INTO @.memos AS m VALUES (?, ?, @now + ?)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
-WHERE m.expires_at <= @now RETURNING 1"""
+WHERE m.expires_at <= @now"""

@@ -64,9 +64,7 @@ class SqliteRecords(SqlRecords):
         self._db.close()
 
     def rows(self, statement: str, *values: object) -> list[Any]:
-        text = statement.replace("@.", "").replace("@money", "day, subject")
-        text = text.replace("@now", "((julianday('now') - 2440587.5) * 86400.0)")
-        return self._db.execute(text, values).fetchall()
+        return self._db.execute(_text(statement), values).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -81,8 +79,8 @@ class SqliteRecords(SqlRecords):
     def has_counts(self) -> bool:
         return bool(self.rows("SELECT 1 FROM sqlite_schema WHERE name = 'counts'"))
 
-    def write(self, statement: str, values: list[Under]) -> None:
-        self._db.executemany(statement.replace("@.", ""), values)
+    def write(self, statement: str, values: list[Under]) -> int:
+        return max(0, self._db.executemany(_text(statement), values).rowcount)
 
     def lock_moves(self) -> None:
         """The transaction has the whole file."""
@@ -96,3 +94,8 @@ class SqliteRecords(SqlRecords):
             " RETURNING 1",
             day.isoformat(),
         )
+
+
+def _text(statement: str) -> str:
+    text = statement.replace("@.", "").replace("@money", "day, subject")
+    return text.replace("@now", "((julianday('now') - 2440587.5) * 86400.0)")
