@@ -83,6 +83,7 @@ DISTRIBUTIONS = {
     "pydantic_core": "pydantic",
     "yaml": "pyyaml",
     "botocore": "boto3",
+    "phonenumbers": "phonenumberslite",
     "re2": "google-re2",
     "stdnum": "python-stdnum",
 }
