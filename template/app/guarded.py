@@ -231,8 +231,9 @@ class RequestPath:
 
     async def _dispatch(self, work: _Work, reservation: Reservation) -> Call:
         """From here on a provider may be called, and money may be owed."""
-        await reservation.dispatch()
         request, record, plan = work.request, work.context.record, work.background.plan
+        await work.screen.moderate(plan.messages, work.context.deadline)
+        await reservation.dispatch()
         background = await self._summaries.messages(
             work.background,
             work.targets,

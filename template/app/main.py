@@ -23,6 +23,7 @@ from app.foundation.project import load_project
 from app.guarded import RequestPath
 from app.health import Health
 from app.launch.budget import ErrorBudget
+from app.launch.policy.moderation import Moderation
 from app.launch.policy.rules import read_rules
 from app.launch.policy.screen import Policy
 from app.launch.slo import Objectives
@@ -100,6 +101,8 @@ def create_app() -> FastAPI:
     counter = TokenCounter(settings.max_input_tokens)
     gate = Gate(counter, settings.max_input_tokens)
 
+    moderation = Moderation(settings)
+
     path = RequestPath(
         settings=settings,
         guard=guard,
@@ -112,7 +115,7 @@ def create_app() -> FastAPI:
         switches=Switches(
             store, switch_names((t.provider.name, t.provider.model) for t in targets)
         ),
-        policy=Policy(read_rules(settings.policy_file)),
+        policy=Policy(read_rules(settings.policy_file), moderation),
         instructions=read_instructions(),
     )
 
@@ -131,6 +134,7 @@ def create_app() -> FastAPI:
         await alerts.close(SHUTDOWN_SECONDS)
         for target in targets:
             await target.provider.close()
+        await moderation.close()
         await store.close()
         await telemetry.close(SHUTDOWN_SECONDS)
 

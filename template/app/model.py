@@ -60,13 +60,18 @@ class GuardedModel:
     async def typed(
         self, question: Question, shape: type[Shape], *, max_tokens: int | None = None
     ) -> Shape:
-        """The answer as a pydantic model: the provider is held to its JSON schema."""
+        """The answer as a pydantic model: the provider is held to its JSON schema.
+
+        Where the app abstains there is none: content_policy_violation, with the reason.
+        """
         schema = wire.JsonSchema.model_validate(
             {"name": shape.__name__, "schema": strict_schema(shape), "strict": True}
         )
         answer_format = wire.Format(type="json_schema", json_schema=schema)
         asked = _request(question, max_tokens=max_tokens, response_format=answer_format)
         text = _text_of(await self.complete(asked))
+        if record_of(self._request.scope).abstained is not None:
+            raise AppError("content_policy_violation", detail="reason", reason=text)
         try:
             return shape.model_validate_json(text)
         except ValidationError as error:

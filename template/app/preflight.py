@@ -33,11 +33,15 @@ def further_problems(settings: Settings) -> list[Problem]:
 
 
 def _policy_problems(settings: Settings) -> list[Problem]:
+    wrong: list[Problem] = []
+    unreachable = not (settings.openai_api_key or settings.moderation_base_url)
+    if settings.moderation != "off" and unreachable:
+        wrong.append(Problem("moderation", "missing_moderation_key"))
     try:
         read_rules(settings.policy_file)
     except InvalidRulesError as error:
-        return error.problems
-    return []
+        wrong += error.problems
+    return wrong
 
 
 async def check_store(settings: Settings) -> None:

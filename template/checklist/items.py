@@ -1,11 +1,11 @@
-"""The twelve items, in the order of the five standards."""
+"""The items: twelve in the order of the five standards, then those of the launch."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# Three or more open items, and an app is not ready for production.
+# Three or more open items of a list: not ready for production, or to launch.
 TOO_MANY_OPEN = 3
 
 
@@ -19,7 +19,17 @@ class Item:
     @property
     def module(self) -> Path:
         """The test module that proves it."""
-        return next(HERE.glob(f"test_{self.number.replace('.', '_')}_*.py"))
+        return next(HERE.glob(f"test_{self.number.replace('.', '_').lower()}_*.py"))
+
+    @property
+    def group(self) -> str:
+        """What it belongs to: a standard's digit, or L for the launch."""
+        return self.number[0]
+
+    @property
+    def of_launch(self) -> bool:
+        """True for an item of the launch's list."""
+        return self.group == "L"
 
 
 ITEMS = (
@@ -35,13 +45,14 @@ ITEMS = (
     Item("4.3", "app/standards/spending/idempotency.py"),
     Item("5.1", "app/standards/tokens/gate.py"),
     Item("5.2", "app/standards/tokens/history.py"),
+    Item("L4", "app/launch/policy/screen.py"),
 )
 BY_NUMBER = {item.number: item for item in ITEMS}
 
 
 def number_of(module: str) -> str:
-    """The item that a test module is about: `test_4_2_daily_cap` is about 4.2."""
-    found = re.match(r"test_(\d)_(\d)_", module.rpartition(".")[2])
+    """The item that a test module is about: `test_4_2_daily_cap` is about 4.2, `test_l4_…` L4."""
+    found = re.match(r"test_(\d_\d|l\d+)_", module.rpartition(".")[2])
     if found is None:
         raise ValueError(f"{module} is about no item")
-    return f"{found[1]}.{found[2]}"
+    return found[1].replace("_", ".").upper()

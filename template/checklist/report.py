@@ -114,7 +114,7 @@ def as_html(report: Report) -> str:
     """A page for a screen that a whole room can read; it needs nothing from elsewhere."""
     texts = load_texts()
     sections = []
-    for standard, results in groupby(report.results, lambda result: result.item.number[0]):
+    for standard, results in groupby(report.results, lambda result: result.item.group):
         rows = "".join(map(_html_item, results))
         title = escape(texts.text(f"standard.{standard}"))
         sections.append(f"<section><h2>{title}</h2>{rows}</section>")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from checklist.items import TOO_MANY_OPEN, Item
+from checklist.items import BY_NUMBER, TOO_MANY_OPEN, Item
 from checklist.messages import load_texts
 
 EX_NEARLY = 1
@@ -52,7 +52,7 @@ class Result:
     def name(self) -> str:
         """The item's number, where it has one, and its question."""
         number = self.item.number
-        return f"{number} {self.title}" if number[0].isdigit() else self.title
+        return f"{number} {self.title}" if number in BY_NUMBER else self.title
 
     @property
     def line(self) -> str:
@@ -84,10 +84,16 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0: all checked. 1: ready, with open items. 2: not ready."""
+        """0: all checked. 1: ready, with open items. 2: not ready, by one of the two lists."""
         if not self.open:
             return 0
-        return EX_NOT_READY if self.open >= TOO_MANY_OPEN else EX_NEARLY
+        return EX_NOT_READY if max(self._open_by_list) >= TOO_MANY_OPEN else EX_NEARLY
+
+    @property
+    def _open_by_list(self) -> tuple[int, int]:
+        """How many are open of the standards' list, and of the launch's."""
+        launch = sum(r.item.of_launch for r in self.results if not r.checked)
+        return self.open - launch, launch
 
     @property
     def count(self) -> str:
@@ -103,7 +109,9 @@ class Report:
         if self.outside:
             return text("url.some" if self.open else "url.all", open=self.open)
         if self.exit_code == EX_NOT_READY:
-            return text("report.not_ready", open=self.open, limit=TOO_MANY_OPEN)
+            standards, launch = self._open_by_list
+            key = "not_ready" if standards >= TOO_MANY_OPEN else "not_ready_to_launch"
+            return text(f"report.{key}", open=max(standards, launch), limit=TOO_MANY_OPEN)
         if len(self.results) < self.of:
             return text("report.partial", total=len(self.results), of=self.of)
         key = "report.nearly" if self.open else "report.ready"

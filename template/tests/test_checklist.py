@@ -24,7 +24,7 @@ from tests.running import ADMIN_TOKEN, CALLERS
 HOSTILE = "<script>alert(1)</script> | `x` [red]y[/red] * _z_"
 
 
-def a_report(open_items: int, of: int = 12) -> Report:
+def a_report(open_items: int, of: int = len(ITEMS)) -> Report:
     """A report with so many open items."""
     results = [
         Result(item, 1.5, failures=[Failure("test_x", f"Expected {HOSTILE}.", HOSTILE, "a.py")])
@@ -32,7 +32,9 @@ def a_report(open_items: int, of: int = 12) -> Report:
         else Result(item, 0.5, evidence=["20 of 26 passed", HOSTILE])
         for number, item in enumerate(ITEMS)
     ]
-    return Report("Kim's <App>", datetime(2026, 1, 2, 3, 4, tzinfo=UTC), results[:of], 12, 42.0)
+    return Report(
+        "Kim's <App>", datetime(2026, 1, 2, 3, 4, tzinfo=UTC), results[:of], len(ITEMS), 42.0
+    )
 
 
 @pytest.mark.parametrize(("open_items", "code"), [(0, 0), (1, 1), (2, 1), (3, 2), (12, 2)])
@@ -50,7 +52,14 @@ def test_the_exit_code_is_the_verdict(open_items: int, code: int) -> None:
 
 
 def test_a_part_of_the_checklist_has_no_verdict() -> None:
-    assert a_report(0, of=2).verdict == load_texts().text("report.partial", total=2, of=12)
+    assert a_report(0, of=2).verdict == load_texts().text("report.partial", total=2, of=len(ITEMS))
+
+
+def test_open_items_of_two_lists_do_not_add_up() -> None:
+    found = a_report(2)
+    launch = next(result for result in found.results if result.item.of_launch)
+    found.results[found.results.index(launch)] = Result(launch.item, 0.1)
+    assert (found.open, found.exit_code) == (3, 1)
 
 
 def test_an_item_without_evidence_is_open() -> None:
@@ -67,7 +76,7 @@ def test_the_terminal_says_all_of_it() -> None:
 
 def test_json_is_for_programs() -> None:
     content = json.loads(report.as_json(a_report(2)))
-    assert (content["checked"], content["open"], content["exit_code"]) == (10, 2, 1)
+    assert (content["checked"], content["open"], content["exit_code"]) == (len(ITEMS) - 2, 2, 1)
     assert content["items"][0]["failures"][0]["look"] == "a.py"
     assert content["items"][11]["evidence"] == ["20 of 26 passed", HOSTILE]
 

@@ -262,6 +262,16 @@ def test_a_restored_value_stays_json(app: RunningApp, fake: FakeProvider) -> Non
     assert json.loads(said(answer)) == {"who": "o'bob@example.com"}
 
 
+def test_a_feature_that_wants_a_typed_answer_hears_why_there_is_none(
+    app: RunningApp, fake: FakeProvider
+) -> None:
+    with app.http(**{"Accept-Language": "en"}) as http:
+        answer = http.post("/yours/sentiment", json={"text": "The maximum dose is sad."})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "Please ask a doctor."
+    assert fake.ledger.calls == []
+
+
 def test_hits_are_counted(app: RunningApp, fake: FakeProvider) -> None:
     def counted() -> dict[str, float]:
         with app.http("admin") as http:

@@ -101,7 +101,6 @@ class Settings(BaseSettings):
 
     database_url: SecretStr | None = None
     redis_url: Annotated[SecretStr, AfterValidator(checks.redis_url)] | None = None
-
     app_api_keys: Annotated[dict[str, SecretStr], NoDecode] = Field(default_factory=dict)
     allow_anonymous: bool = False
     admin_token: Secret | None = None
@@ -116,6 +115,9 @@ class Settings(BaseSettings):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     seed: int | None = None
     policy_file: str | None = None
+    moderation: Literal["off", "open", "closed"] = "off"
+    moderation_base_url: Url | None = None
+    moderation_timeout_seconds: Seconds = 3
 
     max_input_tokens: Annotated[int, Field(ge=50, le=2_000_000)] = 4000
     max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
@@ -141,11 +143,9 @@ class Settings(BaseSettings):
 
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     cors_origins: Words = ()
-
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     sentry_dsn: SecretUrl | None = None
     otel_exporter_otlp_endpoint: Url | None = None
-
     aws_secret_name: str | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] | None = None

@@ -15,9 +15,11 @@ from app.foundation.record import PolicyHit, RequestRecord
 from app.launch.policy.find import LONGEST
 from app.launch.policy.folding import unfinished
 from app.launch.policy.look import Hit, look, merged
+from app.launch.policy.moderation import NAME, Moderation
 from app.launch.policy.rules import Rule, Rules, Side
 from app.launch.policy.vault import Vault
 from app.providers.base import Message
+from app.standards.availability.deadline import Deadline
 
 # Characters: what one match may hold back; of a longer one the rest is judged as new text.
 MOST_HELD = 4096
@@ -38,8 +40,9 @@ class AbstainedError(Exception):
 class Policy:
     """The rules, for every request. `version` changes with them."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, moderation: Moderation | None = None) -> None:
         self.version = rules.version
+        self.moderation = moderation
         self.on_input = rules.on("input")
         self.on_output = rules.on("output")
         self._clean: set[bytes] = set()
@@ -116,6 +119,16 @@ class Screen:
             replace(message, text=self._hidden(message.text, hits, "input")) if hits else message
             for message, hits in zip(messages, judged, strict=True)
         )
+
+    async def moderate(self, messages: tuple[Message, ...], deadline: Deadline) -> None:
+        """Have the newest turn judged by the provider's endpoint, where that is turned on."""
+        moderation = self._policy.moderation
+        if moderation is None or not moderation.on:
+            return
+        newest = next((m.text for m in reversed(messages) if m.role == "user"), "")
+        if newest and await moderation.flags(newest, deadline):
+            self._record.policy_hit(PolicyHit(NAME, "block", "input"))
+            raise AppError("content_policy_violation", param="messages", detail="rule", rule=NAME)
 
     def push(self, text: str) -> str:
         """Take a piece of the answer; what of it, and of what was held back, may leave."""

@@ -1,0 +1,68 @@
+"""Moderation by a provider's own endpoint, on OpenAI's wire: a second opinion on the newest turn.
+
+MODERATION=open asks it and goes on without it where it fails; with `closed` a question that nobody
+has judged is refused. It is asked once, after the limits and before the model, with what the rules
+have left of the text; it has a time limit of its own. What it flags is blocked.
+"""
+
+from typing import Literal
+
+import httpx2
+from loguru import logger
+
+from app.foundation.errors import AppError
+from app.foundation.settings import Settings
+from app.standards.availability.deadline import Deadline
+
+URL = "https://api.openai.com/v1"
+MODEL = "omni-moderation-latest"
+RETRY_AFTER_SECONDS = 5.0
+# The policy's hits name it so, beside the rules.
+NAME = "moderation"
+
+
+class Moderation:
+    """Asks the endpoint. Where settings turn it off it finds nothing, and asks nobody."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._mode: Literal["off", "open", "closed"] = settings.moderation
+        self._seconds = settings.moderation_timeout_seconds
+        key = settings.openai_api_key
+        url = settings.moderation_base_url or settings.openai_base_url or URL
+        self._url = f"{url}/moderations"
+        self._client = httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
+            timeout=self._seconds,
+            follow_redirects=False,
+        )
+
+    @property
+    def on(self) -> bool:
+        """True where it is asked."""
+        return self._mode != "off"
+
+    async def flags(self, text: str, deadline: Deadline) -> bool:
+        """True for what the endpoint flags. Raises `AppError` where it fails and must not."""
+        try:
+            async with deadline.limit(self._seconds):
+                answer = await self._client.post(self._url, json={"model": MODEL, "input": text})
+            answer.raise_for_status()
+            return any(bool(result["flagged"]) for result in answer.json()["results"])
+        except (
+            TimeoutError,
+            OSError,
+            httpx2.HTTPError,
+            ValueError,
+            LookupError,
+            TypeError,
+        ) as error:
+            logger.warning("moderation failed", kind=type(error).__name__, mode=self._mode)
+            if deadline.over:
+                raise AppError("time_budget_exceeded") from None
+            if self._mode == "closed":
+                raise AppError("providers_unavailable", retry_after=RETRY_AFTER_SECONDS) from None
+            return False
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()

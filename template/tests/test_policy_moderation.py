@@ -1,0 +1,97 @@
+"""Moderation by the provider's endpoint: asked once, in its own time, open or closed on failure."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.conftest import StartApp
+from tests.fake_provider import FakeProvider
+from tests.moderator import Moderator, Way
+from tests.running import PROVIDER_KEY, RunningApp, production
+from tests.test_environment import start
+from tests.test_policy import ask
+
+SECONDS = 0.5
+MARGIN = 2.0
+FAILURES: list[Way] = ["fail", "hang", "garbage", "nonsense"]
+
+
+@pytest.fixture
+def moderator() -> Iterator[Moderator]:
+    """The endpoint."""
+    server = Moderator()
+    yield server
+    server.close()
+
+
+def moderated(start_app: StartApp, moderator: Moderator, mode: str) -> RunningApp:
+    """An app that asks it."""
+    return start_app(
+        moderation=mode,
+        moderation_base_url=moderator.url,
+        moderation_timeout_seconds=SECONDS,
+        openai_api_key=PROVIDER_KEY,
+    )
+
+
+def code(answer: httpx2.Response) -> str:
+    """How a question ended."""
+    return "ok" if answer.status_code == 200 else str(answer.json()["error"]["code"])
+
+
+def test_what_is_flagged_is_blocked_and_costs_nothing(
+    start_app: StartApp, fake: FakeProvider, moderator: Moderator
+) -> None:
+    app = moderated(start_app, moderator, "open")
+    assert code(ask(app, "Hello, I am bob@example.com")) == "ok"
+    assert moderator.asked == [
+        ("/v1/moderations", "Hello, I am [EMAIL_1]", f"Bearer {PROVIDER_KEY}")
+    ]
+    calls = len(fake.ledger.calls)
+    for stream in (False, True):
+        refused = ask(app, "flagword!", stream=stream)
+        assert (refused.status_code, code(refused)) == (400, "content_policy_violation")
+    assert len(fake.ledger.calls) == calls
+    line = app.request_line(refused.headers["x-request-id"])
+    hit = {"rule": "moderation", "action": "block", "side": "input", "count": 1}
+    assert (line["policy"], line["cost_usd"]) == ([hit], 0)
+    assert app.metric("cost_reserved_usd") == 0
+    assert "flagword" not in app.log()
+
+
+@pytest.mark.parametrize(("mode", "ended"), [("open", "ok"), ("closed", "providers_unavailable")])
+def test_its_failure_takes_its_own_time_and_ends_as_set(
+    start_app: StartApp, fake: FakeProvider, moderator: Moderator, mode: str, ended: str
+) -> None:
+    app = moderated(start_app, moderator, mode)
+    for way in FAILURES:
+        moderator.way = way
+        started = time.monotonic()
+        assert code(ask(app, "Hello")) == ended, way
+        assert time.monotonic() - started < SECONDS + MARGIN, way
+    assert len(fake.ledger.calls) == (len(FAILURES) if ended == "ok" else 0)
+    assert len(app.log_lines(message="moderation failed", mode=mode)) == len(FAILURES)
+    moderator.way = "judge"
+    assert code(ask(app, "Hello")) == "ok"
+
+
+def test_a_refused_request_is_not_shown_to_it(
+    start_app: StartApp, fake: FakeProvider, moderator: Moderator
+) -> None:
+    app = moderated(start_app, moderator, "open")
+    with app.http(None) as http:
+        body = {"messages": [{"role": "user", "content": "Hello"}]}
+        assert http.post("/v1/chat/completions", json=body).status_code == 401
+    assert ask(app, "Hello " * 20_000).status_code == 400
+    assert moderator.asked == []
+
+
+def test_it_needs_a_key(fake: FakeProvider, tmp_path: Path) -> None:
+    settings = production(fake, tmp_path, moderation="open")
+    settings = {k: v for k, v in settings.items() if k != "OPENAI_API_KEY"}
+    ended = start(settings)
+    assert ended.returncode == 78
+    assert "MODERATION: " in ended.stderr
