@@ -200,7 +200,11 @@ def test_nothing_is_left_over(app: App) -> None:
     spoken = {"README.md", ".env.example", "AGENTS.md", "app/project.json", "compose.yaml"}
     assert spoken - names <= {"compose.yaml"}
     for name in spoken & names:
-        text = (app.path / name).read_text(encoding="utf-8")
+        lines = (app.path / name).read_text(encoding="utf-8").splitlines()
+        # The moderation is OpenAI's, whoever answers.
+        text = "\n".join(
+            line for line in lines if not re.search("MODERATION|모더레이션|moderation", line)
+        )
         for provider in missing:
             assert f"{provider}_" not in text.lower(), f"{name} speaks of {provider}"
     web = [name for name in names if name.startswith("app/web/") or name == "app/routes/web.py"]
