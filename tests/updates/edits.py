@@ -43,6 +43,14 @@ SERVICE = """\
     image: axllent/mailpit
     restart: unless-stopped
 """
+POLICY = "app/yours/policy.toml"
+RULE = """
+[[rule]]
+name = "rivals"
+action = "block"
+words = ["another bakery"]
+reason = "We only speak of our own."
+"""
 ALERTS = "deploy/monitoring/alertmanager/alertmanager.yml"
 TABLE = """
 [tool.coverage.run]
@@ -96,6 +104,7 @@ YOURS = (
     ),
     Edit("route added", ("app/yours/routes.py",), append("app/yours/routes.py", ROUTE)),
     Edit("example deleted", ("app/yours/routes.py",), replace("app/yours/routes.py", EXAMPLE, "")),
+    Edit("policy rule added", (POLICY,), append(POLICY, RULE)),
     new("feature added", "app/yours/billing.py", '"""My feature."""\n\nPRICE = 3\n'),
     new("binary file added", "app/yours/logo.png", b"\x89PNG\r\n\x1a\n\x00\x01\x02<<<<<<< \xff"),
     new("assistant's instructions added", "app/yours/AGENTS.md", "Answer in haiku.\n"),
