@@ -43,6 +43,16 @@ def test_an_answer_is_judged_by_its_time_and_by_who_gave_it() -> None:
     assert "fallback" not in judge(end("ok", attempts=0))
 
 
+def test_an_abstention_is_an_answer_and_counts_as_refused() -> None:
+    abstained = end("ok", attempts=0)
+    abstained.record.abstained, abstained.record.cache = "medical", "none"
+    assert objectives().judge(abstained) == {
+        "availability": True,
+        "latency": True,
+        "refusal": False,
+    }
+
+
 @pytest.mark.parametrize("outcome", ["failed", "broken_stream"])
 def test_a_failure_counts_against_availability_alone(outcome: Outcome) -> None:
     assert objectives().judge(end(outcome, 0.1)) == {"availability": False}

@@ -3,13 +3,13 @@
 An event is a request with which a caller asked for an answer. `availability`: of those that were
 not refused, the share that was answered. `latency`: of the answered ones, the share that was
 complete within SLO_LATENCY_MS. `fallback` and `refusal` bound the share that another than the
-first provider answered, and the share that was refused. What a client broke off says nothing,
-unless it had already waited for longer than SLO_LATENCY_MS.
+first provider answered, and the share that was refused or abstained from. What a client broke off
+says nothing, unless it had already waited for longer than SLO_LATENCY_MS.
 
 The error budget is the share of events that may be bad over 30 days. It burns at rate 1 when it
 would last for exactly that long. Alerts look at two windows each, after the SRE workbook: the long
-one shows that it matters, the short one that it still goes on. `deploy/monitoring/rules.yml` asks
-Prometheus the same questions of the same events, with the numbers that the app exports.
+one shows that it matters, the short one that it still goes on. With Docker, Prometheus is asked the
+same of the same events, by the numbers that the app exports (`deploy/monitoring/prometheus`).
 """
 
 from dataclasses import dataclass
@@ -81,9 +81,10 @@ class Objectives:
             return {"refusal": False}
         if end.outcome != "ok":
             return {"availability": False}
-        if record.cache == "none":
+        if record.cache == "none" and record.abstained is None:
             return {}  # such as the list of models
-        good: dict[Objective, bool] = {"availability": True, "latency": in_time, "refusal": True}
+        good: dict[Objective, bool] = {"availability": True, "latency": in_time}
+        good["refusal"] = record.abstained is None
         if record.attempts:
             good["fallback"] = not record.fallback
         return good
