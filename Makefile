@@ -46,8 +46,8 @@ KEYS := 100000
 # target fails at the end, after the others have run.
 bench: $(READY)
 	@failed=; \
-	for command in "copy_speed.py" "update_speed.py" "import_cost.py" "cold_start.py" "request_cost.py --stores $(STORES)" \
-		"slo_cost.py --stores $(STORES)" \
+	for command in "copy_speed.py" "update_speed.py" "import_cost.py" "cold_start.py" "deploy_cost.py" \
+		"request_cost.py --stores $(STORES)" "slo_cost.py --stores $(STORES)" \
 		"store_step.py --stores $(STORES)" "store_growth.py --stores $(STORES) --keys $(KEYS)"; do \
 		echo; echo "== $$command"; python benchmarks/$$command || failed="$$failed $${command%% *}"; \
 	done; \
