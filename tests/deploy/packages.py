@@ -14,7 +14,10 @@ HOST_PACKAGES = ("runc", "tini")
 # The engine sends a container's questions for names to itself with it, inside the container's own
 # network alone.
 FIREWALL_PACKAGES = ("iptables",)
-IMAGE_PACKAGES = ("base-files", "coreutils", "dash", "findutils", "grep", "libc-bin", "python3")
+IMAGE_PACKAGES = (
+    *("base-files", "coreutils", "dash", "findutils", "grep", "libc-bin", "python3"),
+    "libstdc++6",  # the public image has it through apt, and compiled packages need it
+)
 # What stands beside the app: the stores, and what looks at the proxy's health.
 SERVICE_PACKAGES = (
     *("base-files", "busybox", "coreutils", "dash", "libc-bin"),
