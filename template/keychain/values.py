@@ -88,6 +88,8 @@ def problems_of(values: Mapping[str, str], *, production: bool) -> dict[str, str
         settings, found = error.settings, error.problems
     found = [*found, *further_problems(settings)]
     words = {problem.name.upper(): in_words(problem) for problem in reversed(found)}
+    if production and values.get("APP_ENV", "").strip() == "development":
+        words["APP_ENV"] = say("value.development")
     if production and brings_postgres() and "DATABASE_URL" not in values:
         # compose.yaml makes the address from the password.
         words.pop("DATABASE_URL", None)

@@ -6,29 +6,27 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.aws_tools import install
+from tests.deploy.pages import commands
 from tests.kit import answers, generate, run
 from tests.releases.snapshot import ROOT
 
 pytestmark = pytest.mark.deploy
 
 PAGE = ROOT / "docs/deploy/aws.md"
-NEEDS_THE_PLATFORM = "(needs the platform)"
-
-
-def commands() -> list[tuple[bool, str]]:
-    """Each command of the page, and whether it needs the platform."""
-    found = re.findall(r"([^\n]*)\n\n```sh\n(.*?)\n```", PAGE.read_text(encoding="utf-8"), re.S)
-    return [(before.endswith(NEEDS_THE_PLATFORM), command) for before, command in found]
+LOCAL = ("uv lock", "sam validate", "sam build")
 
 
 def test_the_commands_of_the_page_run(folder: Path, tmp_path: Path) -> None:
-    tools = install(ROOT / "build/aws")
-    app = generate(folder, tmp_path / "app", answers(deploy="aws", store="redis"))
-    mine = [command for needs, command in commands() if not needs]
-    assert mine == ["uv lock", "sam validate", "sam build"]
+    environment = install(ROOT / "build/aws").environment(SURVIVAL_KIT=str(folder))
+    where = tmp_path
+    mine = [command.text for command in commands(PAGE) if not command.needs_the_platform]
+    assert set(LOCAL) <= set(mine)
     for command in mine:
-        run(app, "sh", "-c", command, **tools.environment())
-    assert (app / ".aws-sam/build/AppFunction/run.sh").is_file()
+        if command.startswith("cd "):
+            where /= command.removeprefix("cd ")
+        else:
+            run(where, "bash", "--noprofile", "--norc", "-e", "-c", command, **environment)
+    assert (where / ".aws-sam/build/AppFunction/run.sh").is_file()
 
 
 def test_what_the_page_calls_is_there(folder: Path, tmp_path: Path) -> None:

@@ -111,6 +111,11 @@ def test_compose_brings_the_store_once_it_has_a_password(app: Path) -> None:
     (app / ".env").write_text(f"POSTGRES_PASSWORD={CANARY}\n")
     done = secrets(app, "check", "--env", "target")
     assert done.returncode == 0, done.stdout
+    (app / ".env").write_text(f"POSTGRES_PASSWORD={CANARY}\nAPP_ENV=development\n")
+    done = secrets(app, "check", "--env", "target")
+    assert done.returncode == EX_OPEN
+    assert "APP_ENV: says development" in done.stdout
+    (app / ".env").write_text(f"POSTGRES_PASSWORD={CANARY}\n")
     os.truncate(app / "secrets/ADMIN_TOKEN", 5)
     (app / "secrets/OPENAI_API_KEY").write_text("sk-xxx\n")
     done = secrets(app, "check", "--env", "target")
