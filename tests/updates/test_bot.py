@@ -1,6 +1,7 @@
 """`update.yml`: its steps as they stand, on a repository of this machine, with GitHub's part noted.
 
-`gh` is a program that writes down what it is asked for. `uv run` starts the app's own command.
+`gh` is a program that hands out the artifact and writes down which pull request it is asked for.
+`uv run` starts the app's own command. Each job has a checkout and a folder of its own.
 """
 
 import json
@@ -21,10 +22,12 @@ from tests.releases.snapshot import git
 from tests.updates.preview import COMMAND, NEW, project, save, two_releases
 
 WORKFLOW = TEMPLATE / ".github/workflows/update.yml"
-JOB = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]["update"]
-STEPS = {step["name"]: step for step in JOB["steps"]}
+JOBS = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]
+STEPS = {step["name"]: step for job in JOBS.values() for step in job["steps"]}
 BRANCH = "survival-kit-2.0.0"
 SECRET = "what-the-secret-holds"  # noqa: S105 (it opens nothing)
+OWN = "the-token-of-the-run"
+RUN = "4711"
 UV = f"""#!{sys.executable}
 import os, sys
 assert sys.argv[1:4] == ["run", "--no-sync", "preview-update"], sys.argv
@@ -32,8 +35,13 @@ more = os.environ["PREVIEW_MORE"].split()
 os.execv(sys.executable, [*{COMMAND!r}, *sys.argv[4:], *more])
 """
 GH = f"""#!{sys.executable}
-import json, os, sys
+import json, os, shutil, sys
 from pathlib import Path
+if sys.argv[1:3] == ["run", "download"]:
+    assert sys.argv[3:-1] == ["{RUN}", "--name", "update", "--dir"], sys.argv
+    assert os.environ["GH_TOKEN"] == "{OWN}"
+    shutil.copytree(os.environ["GH_ARTIFACT"], sys.argv[-1])
+    sys.exit()
 body = Path(sys.argv[sys.argv.index("--body-file") + 1]).read_text()
 call = {{"said": sys.argv[1:], "body": body, "token": os.environ["GH_TOKEN"]}}
 with open(os.environ["GH_LEDGER"], "a") as ledger:
@@ -54,48 +62,74 @@ class Repository:
         git(app, "push", "--quiet", "--force", str(self.origin), "main")
 
     def attempt(self, more: str = "--no-checklist") -> int:
-        """A run of the job, from the checkout on, up to what it found; the step's exit code."""
-        for name in ("checkout", "temp"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        git(self.folder, "clone", "--quiet", str(self.origin), "checkout")
-        temp = self.folder / "temp"
-        temp.mkdir()
-        for name, program in (("uv", UV), ("gh", GH)):
-            (temp / name).write_text(program, encoding="utf-8")
-            (temp / name).chmod(stat.S_IRWXU)
+        """The first job, from the checkout on, up to what it hands on; the step's exit code."""
+        self._machine("try", "uv", UV)
+        shutil.rmtree(self.artifact, ignore_errors=True)
         step = STEPS["Try the update"]
-        return self._step(step["run"], {"PREVIEW_MORE": more, **step["env"]})
+        code = self._step("try", step["run"], {"PREVIEW_MORE": more, **step["env"]})
+        upload = STEPS["Hand it on"]
+        assert upload["if"] == "steps.try.outputs.branch != ''"
+        assert (upload["with"]["name"], upload["with"]["path"]) == (
+            "update",
+            "${{ runner.temp }}/update/",
+        )
+        if self.found:
+            shutil.copytree(self.folder / "try/temp/update", self.artifact)
+        return code
+
+    @property
+    def artifact(self) -> Path:
+        """What one job hands to the other."""
+        return self.folder / "artifact"
 
     @property
     def found(self) -> dict[str, str]:
-        """The outputs of that step."""
-        output = self.folder / "temp/output"
+        """The outputs of the first job."""
+        return self._outputs("try")
+
+    def offer(self, token: str = SECRET, gh_exit: int = 0) -> int:
+        """The second job, which runs where there is something to offer; its exit code."""
+        assert JOBS["offer"]["if"] == "needs.try.outputs.branch != ''"
+        self._machine("offer", "gh", GH)
+        given = {"github.token": OWN, "github.ref_name": "main", "secrets.UPDATE_TOKEN": token}
+        for name in ("Take the branch", "Open a pull request"):
+            step = STEPS[name]
+            environment = {
+                name: given[value.removeprefix("${{ ").removesuffix(" }}")]
+                for name, value in step["env"].items()
+            }
+            if code := self._step("offer", step["run"], environment | {"GH_EXIT": str(gh_exit)}):
+                return code
+            given |= {f"steps.take.outputs.{key}": it for key, it in self._outputs("offer").items()}
+        return 0
+
+    def _machine(self, job: str, name: str, program: str) -> None:
+        """A new one, with a checkout and one program."""
+        shutil.rmtree(self.folder / job, ignore_errors=True)
+        temp = self.folder / job / "temp"
+        temp.mkdir(parents=True)
+        git(self.folder / job, "clone", "--quiet", str(self.origin), "checkout")
+        (temp / name).write_text(program, encoding="utf-8")
+        (temp / name).chmod(stat.S_IRWXU)
+
+    def _outputs(self, job: str) -> dict[str, str]:
+        output = self.folder / job / "temp/output"
         text = output.read_text(encoding="utf-8") if output.exists() else ""
         return dict(line.split("=", 1) for line in text.splitlines())
 
-    def offer(self, token: str = SECRET, gh_exit: int = 0) -> int:
-        """The rest of the run, where there is something to offer; the step's exit code."""
-        step = STEPS["Open a pull request"]
-        assert step["if"] == "steps.try.outputs.branch != ''"
-        given = {"github.ref_name": "main", "secrets.UPDATE_TOKEN": token}
-        given |= {f"steps.try.outputs.{name}": value for name, value in self.found.items()}
-        environment = {
-            name: given[value.removeprefix("${{ ").removesuffix(" }}")]
-            for name, value in step["env"].items()
-        }
-        return self._step(step["run"], environment | {"GH_EXIT": str(gh_exit)})
-
-    def _step(self, script: str, environment: dict[str, str]) -> int:
-        temp = self.folder / "temp"
+    def _step(self, job: str, script: str, environment: dict[str, str]) -> int:
+        temp = self.folder / job / "temp"
         done = subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
-            cwd=self.folder / "checkout",
+            cwd=self.folder / job / "checkout",
             env={
                 **os.environ,
                 "PATH": f"{temp}:{os.environ['PATH']}",
                 "RUNNER_TEMP": str(temp),
+                "GITHUB_RUN_ID": RUN,
                 "GITHUB_OUTPUT": str(temp / "output"),
                 "GITHUB_STEP_SUMMARY": str(temp / "summary"),
+                "GH_ARTIFACT": str(self.artifact),
                 "GH_LEDGER": str(self.folder / "ledger"),
                 **environment,
             },
@@ -108,7 +142,7 @@ class Repository:
 
     @property
     def summary(self) -> str:
-        return (self.folder / "temp/summary").read_text(encoding="utf-8")
+        return (self.folder / "try/temp/summary").read_text(encoding="utf-8")
 
     @property
     def calls(self) -> list[dict[str, Any]]:
@@ -178,6 +212,39 @@ def test_a_release_is_offered_once_with_the_checklist_before_and_after(
     assert repository.attempt() == 0, repository.log
     assert "offered before" in repository.summary
     assert repository.found == {}
+
+
+def test_what_runs_the_release_has_no_secret_and_what_has_it_runs_nothing_of_it() -> None:
+    assert list(JOBS) == ["try", "offer"]
+    assert "secrets." not in str(JOBS["try"])
+    assert "github.token" not in str(JOBS["try"])
+    assert JOBS["try"]["permissions"] == {"contents": "read"}
+    assert JOBS["offer"]["permissions"] == {"contents": "read", "actions": "read"}
+    used = [step["uses"] for step in JOBS["offer"]["steps"] if "uses" in step]
+    assert [name.split("@")[0] for name in used] == ["actions/checkout"]
+    # Of the first job's word the second takes no more than that there is something to look at.
+    assert str(JOBS["offer"]).count("needs.") == 1
+    for job in JOBS.values():
+        assert job["steps"][0]["with"]["persist-credentials"] is False
+
+
+def test_a_branch_that_is_no_release_is_not_pushed(repository: Repository, app: Path) -> None:
+    made = repository.artifact
+    made.mkdir()
+    (made / "body.md").write_text("Take me.", encoding="utf-8")
+    (app / "more").touch()
+    save(app)
+    git(app, "bundle", "create", "--quiet", str(made / "branch.bundle"), "main", "^HEAD~1")
+    release = "survival-kit-2.0.0"
+    for branch in ("main", f"{release}:main", f"{release}\nmain", "--all", f"{release}$(touch it)"):
+        told = json.dumps({"branch": branch, "settled": True})
+        (made / "update.json").write_text(told, encoding="utf-8")
+        assert repository.offer() == 1, branch
+        assert "::error" in repository.log
+        assert not (repository.folder / "offer/checkout/it").exists()
+    assert repository.calls == []
+    assert repository.branches == ["main"]
+    assert git(repository.origin, "rev-parse", "main") == git(app, "rev-parse", "HEAD~1")
 
 
 def test_a_conflict_is_offered_as_a_draft(repository: Repository, app: Path) -> None:
