@@ -389,12 +389,21 @@ def test_a_workflow_holds_what_linters_know(folder: Path, workflow: str) -> None
     assert set(taken) <= {uv[1]}, "CI and the image take the same uv"
 
 
-def test_renovate_and_dependabot_do_not_meet(folder: Path) -> None:
-    place = folder / "template/.github"
-    run(place, "check-jsonschema", "--builtin-schema", "vendor.renovate", "renovate.json")
-    managers = json.loads((place / "renovate.json").read_text(encoding="utf-8"))["enabledManagers"]
-    watched = re.findall(r"ecosystem: (.+)", (place / "dependabot.yml.jinja").read_text())
-    assert managers == ["copier"]
+def test_what_renovate_is_told_switches_nothing_off(folder: Path) -> None:
+    template = folder / "template"
+    file = ".survival-kit/renovate.json"
+    run(template, "check-jsonschema", "--builtin-schema", "vendor.renovate", file)
+    told = json.loads((template / file).read_text(encoding="utf-8"))
+    assert set(told) == {"$schema", "description", "packageRules"}
+    (rule,) = told["packageRules"]
+    assert set(rule) == {"matchManagers", "prBodyNotes"}
+    assert rule["matchManagers"] == ["copier"]
+    # Renovate reads the first file it finds at its own places: that is the user's.
+    places = r"(\.git(hub|lab)/)?renovate\.json[5c]?|\.renovaterc(\.json[5c]?)?|package\.json"
+    names = [name.removesuffix(".jinja") for name in files(template)]
+    assert [name for name in names if re.fullmatch(places, name)] == []
+    dependabot = (template / ".github/dependabot.yml.jinja").read_text(encoding="utf-8")
+    watched = re.findall(r"ecosystem: (.+)", dependabot)
     assert watched == ["uv", "github-actions", "docker"]
 
 
