@@ -146,6 +146,7 @@ def test_the_workflow_deploys_tries_and_takes_back(
     workflow = yaml.safe_load((project.folder / WORKFLOW).read_text())
     steps = {step["name"]: step for step in workflow["jobs"]["deploy"]["steps"]}
     path = engine.environment.get("PATH", os.environ["PATH"])
+    outputs = tmp_path / "outputs"
 
     def step(name: str, **environment: str) -> str:
         known = {
@@ -155,9 +156,11 @@ def test_the_workflow_deploys_tries_and_takes_back(
             "DEPLOY_FOLDER": "app",
             "DEPLOY_HOST": "user@server",
             "GITHUB_ACTOR": "kit",
+            "GITHUB_OUTPUT": str(outputs),
             "IMAGE": image,
             "PATH": f"{tools}:{path}",
             "REGISTRY_TOKEN": "token-0123456789",
+            "RUNNER_TEMP": str(tmp_path),
             "URL": project.url,
         }
         return run(project.folder, "bash", "-e", "-c", steps[name]["run"], **known | environment)
@@ -169,6 +172,11 @@ def test_the_workflow_deploys_tries_and_takes_back(
     step("Leave no token on the server")
     deployed = project.container()["Image"]
     assert deployed != before
+    assert outputs.read_text() == "changed=true\n"
+    assert "steps.deploy.outputs.changed == 'true'" in steps["Roll back"]["if"]
+    step("Deploy")  # run again: what serves is what served
+    assert outputs.read_text() == "changed=true\nchanged=false\n"
+    assert project.container()["Image"] == deployed
     project.find()
     assert "answers" in step("Try what was deployed", SMOKE_APP_KEY=KEY)
     with pytest.raises(AssertionError, match="a question: 401"):

@@ -34,6 +34,10 @@ ask() { # the status of an answer; its body goes to $answer
     curl --silent --show-error --max-time 90 --output "$answer" --write-out '%{http_code}' "$@"
 }
 
+ask_with_key() { # which comes by a pipe: a command line is there for everyone on the machine to see
+    printf 'Authorization: Bearer %s\n' "$SMOKE_APP_KEY" | ask --header @- "$@"
+}
+
 try() {
     url=$(output Url)
     url=${url%/}
@@ -55,11 +59,11 @@ try() {
     status=$(ask --data "$question}" "$@")
     [ "$status" = 401 ] || fail "a question without a key: $status"
 
-    set -- --header "Authorization: Bearer ${SMOKE_APP_KEY:?give a key of APP_API_KEYS}" "$@"
-    status=$(ask --data "$question}" "$@")
+    : "${SMOKE_APP_KEY:?give a key of APP_API_KEYS}"
+    status=$(ask_with_key --data "$question}" "$@")
     [ "$status" = 200 ] || fail "a question: $status $(cat "$answer")"
 
-    status=$(ask --data "$question, \"stream\": true}" "$@")
+    status=$(ask_with_key --data "$question, \"stream\": true}" "$@")
     [ "$status" = 200 ] && grep -q '^data: \[DONE\]' "$answer" || fail "a stream: $status $(cat "$answer")"
     echo "$url answers"
 }

@@ -3,10 +3,12 @@
 #
 #   deploy/docker/release.sh deploy         build this commit and start it; back to the version
 #                                           before by itself when it does not get healthy
-#   deploy/docker/release.sh deploy IMAGE   the same with an image of a registry, or of this server
+#   deploy/docker/release.sh deploy IMAGE   the same with an image of a registry, or of this server;
+#                                           both say changed=true or changed=false at their end
 #   deploy/docker/release.sh try            ask the app; SMOKE_APP_KEY is a key of it, and URL its
 #                                           address where that is not the published port
-#   deploy/docker/release.sh rollback       the version before serves again; once more: forward
+#   deploy/docker/release.sh rollback       the version before serves again, where it gets healthy;
+#                                           once more: forward
 #   deploy/docker/release.sh restart        read the settings and secrets anew
 #   deploy/docker/release.sh version        what serves now, and what a rollback would bring
 #   deploy/docker/release.sh logs [OPTION…] of `docker compose logs`: --follow, --since 1h
@@ -75,6 +77,18 @@ show_and_remove() { # containers that did not get healthy
     echo "$1" | xargs docker rm --force >/dev/null
 }
 
+fetch() { # an image: what the registry has under this name now, since a tag may have moved
+    docker pull --quiet "$1" && return
+    [ -n "$(id "$1")" ] || fail "there is no image $1: neither in its registry nor on this server"
+    echo "not in a registry that answers; this server's own: $1" >&2
+}
+
+go_back() { # to image $1, before which was $2; where the old containers still run, in name alone
+    docker tag "$1" "$image" || return
+    [ -z "$2" ] || docker tag "$2" "$image:previous" || return
+    [ -n "$kept" ] || start
+}
+
 deploy() {
     before=$(serving)
     older=$(id "$image:previous")
@@ -82,7 +96,7 @@ deploy() {
         docker compose build app
         version=$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null) || version=
     else
-        [ -n "$(id "$1")" ] || docker pull --quiet "$1"
+        fetch "$1"
         docker tag "$1" "$image"
         version=${1##*[:/]}
     fi
@@ -92,32 +106,37 @@ deploy() {
         docker tag "$before" "$image:previous"
     fi
     if start; then
+        [ "$before" = "$now" ] && echo "changed=false" || echo "changed=true" # for a workflow
         version
         forget "$older"
         return
     fi
     [ -n "$kept" ] || docker compose logs --tail 20 app >&2
     [ -n "$before" ] || fail "it does not get healthy, and there is no version before it"
-    docker tag "$before" "$image"
-    [ -z "$older" ] || docker tag "$older" "$image:previous"
-    [ -n "$kept" ] || start || fail "neither this version nor the one before gets healthy"
+    go_back "$before" "$older" || fail "neither this version nor the one before gets healthy"
     fail "it does not get healthy: the version before serves"
 }
 
 forget() { # an image that is neither served nor gone back to
     case $1 in "" | "$(id "$image")" | "$(id "$image:previous")") return ;; esac
-    # shellcheck disable=SC2046
-    docker image rm $(tags "$1") >/dev/null || echo "kept, since something else uses it: $1" >&2
+    names=$(tags "$1" 2>/dev/null) || return 0 # the engine has dropped it already
+    # shellcheck disable=SC2086
+    docker image rm ${names:-"$1"} >/dev/null || echo "kept, since something else uses it: $1" >&2
 }
 
 rollback() {
     now=$(serving)
     before=$(id "$image:previous")
-    [ -n "$before" ] || fail "there is no version before this one"
+    [ -n "$before" ] && [ -n "$now" ] || fail "there is no version before this one"
     docker tag "$before" "$image"
     docker tag "$now" "$image:previous"
-    start || fail "the version before does not get healthy: deploy/docker/release.sh logs"
-    version
+    if start; then
+        version
+        return
+    fi
+    [ -n "$kept" ] || docker compose logs --tail 20 app >&2
+    go_back "$now" "$before" || fail "neither the version before nor this one gets healthy"
+    fail "the version before does not get healthy: this one serves"
 }
 
 version() {
@@ -129,6 +148,10 @@ version() {
 
 ask() { # the status of an answer; its body goes to $answer
     curl --silent --show-error --max-time 90 --output "$answer" --write-out '%{http_code}' "$@"
+}
+
+ask_with_key() { # which comes by a pipe: a command line is there for everyone on the machine to see
+    printf 'Authorization: Bearer %s\n' "$SMOKE_APP_KEY" | ask --header @- "$@"
 }
 
 try() {
@@ -146,11 +169,11 @@ try() {
     status=$(ask --data "$question}" "$@")
     [ "$status" = 401 ] || fail "a question without a key: $status"
 
-    set -- --header "Authorization: Bearer ${SMOKE_APP_KEY:?give a key of APP_API_KEYS}" "$@"
-    status=$(ask --data "$question}" "$@")
+    : "${SMOKE_APP_KEY:?give a key of APP_API_KEYS}"
+    status=$(ask_with_key --data "$question}" "$@")
     [ "$status" = 200 ] || fail "a question: $status $(cat "$answer")"
 
-    status=$(ask --data "$question, \"stream\": true}" "$@")
+    status=$(ask_with_key --data "$question, \"stream\": true}" "$@")
     [ "$status" = 200 ] && grep -q '^data: \[DONE\]' "$answer" || fail "a stream: $status $(cat "$answer")"
     echo "$url answers"
 }
