@@ -168,10 +168,10 @@ class RequestPath:
         deadline: Deadline,
     ) -> tuple[Message, ...]:
         """The messages as a provider may see them. Raises `AbstainedError` too."""
-        beside = (asked.schema(request), *asked.stop(request))
+        schema, stop = asked.schema(request), asked.stop(request)
         try:
             async with deadline.limit():
-                return await screen.messages(messages, beside)
+                return await screen.messages(messages, schema, stop)
         except TimeoutError:
             raise AppError("time_budget_exceeded") from None
 

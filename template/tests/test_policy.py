@@ -248,12 +248,24 @@ def test_an_answer_that_the_app_keeps_to_itself(
 
 
 def test_what_goes_beside_the_messages_is_judged_too(app: RunningApp, fake: FakeProvider) -> None:
-    shape = {"name": "x", "schema": {"type": "object", "description": f"key {KEY}"}}
-    asked = ask(app, "Hi", response_format={"type": "json_schema", "json_schema": shape})
-    assert asked.status_code == 400
-    assert ask(app, "Hi", stop=["bob@example.com"]).status_code == 400
+    def shaped(**field: Any) -> httpx2.Response:
+        shape = {"name": "x", "schema": {"type": "object", "properties": {"it": field}}}
+        return ask(app, "Hi", response_format={"type": "json_schema", "json_schema": shape})
+
+    for answer, param in (
+        (shaped(description=f"key {KEY}"), "response_format"),
+        (shaped(enum=["Project Nightjar"]), "response_format"),
+        (ask(app, "Hi", stop=["bob@example.com"]), "stop"),
+    ):
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert (error["code"], error["param"]) == ("content_policy_violation", param)
+    assert fake.ledger.calls == []
+    # What looks like personal data in a schema is a bound or an example.
+    assert shaped(type="integer", maximum=2147483647).status_code == 200
+    assert shaped(type="string", examples=["eve@example.com", "010-1234-5678"]).status_code == 200
     assert ask(app, "Hi", stop=["end"]).status_code == 200
-    assert len(fake.ledger.calls) == 1
+    assert len(fake.ledger.calls) == 3
 
 
 def test_a_restored_value_stays_json(app: RunningApp, fake: FakeProvider) -> None:

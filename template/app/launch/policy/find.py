@@ -80,7 +80,8 @@ class Finder:
                 start = first + 1
             else:
                 start = first + part[1]
-                yield Found(first + part[0], start)
+                if part[0] < part[1]:
+                    yield Found(first + part[0], start)
 
     def begins(self, folded: Folded, start: int) -> int:
         """Where (in bytes, from `start` on) something may have begun that is not complete yet."""
