@@ -12,6 +12,7 @@ from loguru import logger
 
 from app.foundation.errors import AppError
 from app.foundation.settings import Settings
+from app.providers.formats import encode
 from app.standards.availability.deadline import Deadline
 
 URL = "https://api.openai.com/v1"
@@ -45,9 +46,14 @@ class Moderation:
         """True for what the endpoint flags. Raises `AppError` where it fails and must not."""
         try:
             async with deadline.limit(self._seconds):
-                answer = await self._client.post(self._url, json={"model": MODEL, "input": text})
+                answer = await self._client.post(
+                    self._url,
+                    content=encode({"model": MODEL, "input": text}),
+                    headers={"Content-Type": "application/json"},
+                )
             answer.raise_for_status()
-            return any(bool(result["flagged"]) for result in answer.json()["results"])
+            flags = [bool(result["flagged"]) for result in answer.json()["results"]]
+            return flags[0] or any(flags)  # without a result nobody has judged: a LookupError
         except (
             TimeoutError,
             OSError,
