@@ -78,7 +78,9 @@ def ask(
     """Ask once, as alice."""
     body = {"model": "auto", "messages": [{"role": "user", "content": text}], **fields}
     with app.http(**{"Accept-Language": "en"}) as http:
-        return http.post("/v1/chat/completions", json=body, headers=headers)
+        # As ASCII: a client may send half of a surrogate pair.
+        headers = {"Content-Type": "application/json", **(headers or {})}
+        return http.post("/v1/chat/completions", content=json.dumps(body), headers=headers)
 
 
 def said(answer: httpx2.Response) -> str:
@@ -229,6 +231,7 @@ def test_a_blocked_answer_is_still_charged(
     line = app.request_line(answer.headers["x-request-id"])
     assert line["error_code"] == "content_policy_violation"
     assert line["cost_usd"] > 0
+    assert line["outcome"] == "refused"  # no outage, however late it was found
     assert line["policy"] == [{"rule": "nightjar", "action": "block", "side": "output", "count": 1}]
 
 
