@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from app.foundation.messages import load_messages
 from app.foundation.project import load_project
+from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Reply
 from tests.running import RunningApp, production, running_app
 from tests.test_environment import start
@@ -285,6 +287,54 @@ def test_a_feature_that_wants_a_typed_answer_hears_why_there_is_none(
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == "Please ask a doctor."
     assert fake.ledger.calls == []
+
+
+# A feature that asks twice in one request.
+TWICE = """
+from app.cli import serve
+from app.model import Model
+from app.yours.routes import Question, Sentiment, router
+
+@router.post("/twice")
+async def twice(question: Question, model: Model) -> Sentiment:
+    await model.ask(question.text)
+    return await model.typed("What is the mood of fine weather?", Sentiment)
+
+serve()
+"""
+
+
+def test_an_abstention_belongs_to_its_call(
+    start_app: StartApp, fake: FakeProvider, tmp_path: Path
+) -> None:
+    (tmp_path / "rules.toml").write_text(RULES, encoding="utf-8")
+    app = start_app(command=[sys.executable, "-c", TWICE], policy_file="rules.toml")
+    good = {"mood": "happy", "confidence": 0.9}
+    fake.next(Reply(text=json.dumps(good)))
+    with app.http() as http:
+        answer = http.post("/yours/twice", json={"text": "What is the maximum dose?"})
+    assert (answer.status_code, answer.json()) == (200, good)
+    assert app.request_line(answer.headers["x-request-id"])["abstained"] == "dosage"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [("sentiment", '{"mood": "maximum dose", "confidence": 1}'), ("ask", "It is Project Nightjar")],
+)
+def test_a_replay_says_what_was_said(
+    app: RunningApp, fake: FakeProvider, path: str, text: str
+) -> None:
+    fake.next(Reply(text=text))
+    headers = {"Idempotency-Key": f"again-{path}", "Accept-Language": "en"}
+    with app.http(**headers) as http:
+        first, again = (http.post(f"/yours/{path}", json={"text": "Hi"}) for _ in range(2))
+    errors = [answer.json()["error"] for answer in (first, again)]
+    assert errors[0]["message"] in {"Please ask a doctor.", "Not yet announced."}
+    for error in errors:
+        del error["request_id"]
+    assert (first.status_code, errors[0]) == (again.status_code, errors[1])
+    assert first.status_code == 400
+    assert len(fake.ledger.calls) == 1
 
 
 def test_hits_are_counted(app: RunningApp, fake: FakeProvider) -> None:

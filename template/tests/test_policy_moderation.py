@@ -88,6 +88,23 @@ def test_what_utf_8_cannot_carry_does_not_pass_it(
     assert app.log_lines(message="moderation failed") == []
 
 
+def test_what_nobody_judged_is_not_kept(
+    start_app: StartApp, fake: FakeProvider, moderator: Moderator
+) -> None:
+    def cache(app: RunningApp) -> str:
+        return ask(app, "Hello", temperature=0).headers["x-cache"]
+
+    app = moderated(start_app, moderator, "open")
+    moderator.way = "fail"
+    assert [cache(app) for _ in range(2)] == ["MISS", "MISS"]
+    moderator.way = "judge"
+    assert [cache(app) for _ in range(2)] == ["MISS", "HIT"]
+    # Another mode is another policy: what was kept under it is not found.
+    strict = moderated(start_app, moderator, "closed")
+    moderator.way = "fail"
+    assert code(ask(strict, "Hello", temperature=0)) == "providers_unavailable"
+
+
 def test_a_refused_request_is_not_shown_to_it(
     start_app: StartApp, fake: FakeProvider, moderator: Moderator
 ) -> None:

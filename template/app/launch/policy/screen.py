@@ -38,10 +38,10 @@ class AbstainedError(Exception):
 
 
 class Policy:
-    """The rules, for every request. `version` changes with them."""
+    """The rules, for every request. `version` changes with them and with MODERATION."""
 
     def __init__(self, rules: Rules, moderation: Moderation | None = None) -> None:
-        self.version = rules.version
+        self.version = f"{rules.version} {moderation.mode if moderation else 'off'}"
         self.moderation = moderation
         self.on_input = rules.on("input")
         self.on_output = rules.on("output")
@@ -67,7 +67,11 @@ class Policy:
 
 
 class Screen:
-    """Judges one request: its messages first, then its answer, piece by piece."""
+    """Judges one request: its messages first, then its answer, piece by piece.
+
+    `abstained` names the rule that made the app abstain, if one did. `unjudged`: moderation failed,
+    and the settings let the question pass.
+    """
 
     def __init__(
         self, policy: Policy, record: RequestRecord, language: str, *, in_json: bool
@@ -81,6 +85,8 @@ class Screen:
         self._before = ""
         self._look_at = 1
         self._stopped: Hit | None = None
+        self.abstained: str | None = None
+        self.unjudged = False
 
     async def messages(
         self, messages: tuple[Message, ...], schema: str = "", stop: tuple[str, ...] = ()
@@ -130,7 +136,11 @@ class Screen:
         if moderation is None or not moderation.on:
             return
         newest = next((m.text for m in reversed(messages) if m.role == "user"), "")
-        if newest and await moderation.flags(newest, deadline):
+        if not newest:
+            return
+        flagged = await moderation.flags(newest, deadline)
+        self.unjudged = flagged is None
+        if flagged:
             self._record.policy_hit(PolicyHit(NAME, "block", "input"))
             raise AppError("content_policy_violation", param="messages", detail="rule", rule=NAME)
 
@@ -196,7 +206,7 @@ class Screen:
         for hit in hits:
             if hit.rule.action == "abstain" and may_abstain:
                 self._note(hit.rule, side)
-                self._record.abstained = hit.rule.name
+                self.abstained = self._record.abstained = hit.rule.name
                 raise AbstainedError(hit.rule.name, hit.rule.reason.get(self._language))
 
     def _refuse(self, rule: Rule, side: Side, param: str | None) -> None:
