@@ -45,14 +45,14 @@ class Keeping:
         """True where an idempotency key stands for the outcome."""
         return self.execution is not None and not self.cached
 
-    def judge(self, finish_reason: str, record: RequestRecord) -> None:
+    def judge(self, finish_reason: str, record: RequestRecord, screen: Screen) -> None:
         """The provider came to its end: was that an answer to give again?
 
-        One that was cut or refused is none, nor is an abstention, nor a fallback's: the first
-        target may be back.
+        One that was cut or refused is none, nor is an abstention, nor one whose question moderation
+        did not judge, nor a fallback's: the first target may be back.
         """
-        whole = finish_reason == "stop" and record.abstained is None
-        self.good = whole and not record.fallback
+        whole = finish_reason == "stop" and screen.abstained is None
+        self.good = whole and not screen.unjudged and not record.fallback
 
     def give_up(self, context: Context) -> None:
         """Keep nothing: who asked this question before has died over it."""
@@ -158,9 +158,10 @@ def abstention(error: AbstainedError, request: wire.ChatRequest, context: Contex
     record.model = request.model
     record.headers.pop("X-Cache", None)
     if not request.stream:
-        return Whole(200, JSON, wire.completion(Answer(text, "stop", Usage(0, 0)), record))
+        answer = Answer(text, "stop", Usage(0, 0))
+        return Whole(200, JSON, wire.completion(answer, record, error.rule))
     writer = wire.ChunkWriter(record)
-    events = [writer.role(), writer.text(text), writer.finish("stop")]
+    events = [writer.role(), writer.text(text), writer.finish("stop", error.rule)]
     if request.stream_options is not None and request.stream_options.include_usage:
         events.append(writer.usage(Usage(0, 0), record))
     return Whole(200, SSE, b"".join([*events, wire.DONE]))

@@ -96,8 +96,8 @@ class RequestPath:
             await self._give_up(work, reservation, error)
             raise
         cost = work.bill.close()
-        work.keeping.judge(answer.finish_reason, context.record)
-        body = wire.completion(answer, context.record)
+        work.keeping.judge(answer.finish_reason, context.record, work.screen)
+        body = wire.completion(answer, context.record, work.screen.abstained)
         await reservation.settle(cost, work.keeping.kept(200, JSON, body))
         return Whole(200, JSON, body)
 
@@ -168,10 +168,10 @@ class RequestPath:
         deadline: Deadline,
     ) -> tuple[Message, ...]:
         """The messages as a provider may see them. Raises `AbstainedError` too."""
-        beside = (asked.schema(request), *asked.stop(request))
+        schema, stop = asked.schema(request), asked.stop(request)
         try:
             async with deadline.limit():
-                return await screen.messages(messages, beside)
+                return await screen.messages(messages, schema, stop)
         except TimeoutError:
             raise AppError("time_budget_exceeded") from None
 
@@ -312,8 +312,8 @@ class RequestPath:
             await stream.pieces.aclose()  # nobody will read what else it would say
             text, reason = begun + in_words(error, work.context), "stop"
             yield Event(writer.text(text), text)
-        work.keeping.judge(reason, work.context.record)
-        yield Event(writer.finish(reason))
+        work.keeping.judge(reason, work.context.record, work.screen)
+        yield Event(writer.finish(reason, work.screen.abstained))
         options = work.request.stream_options
         if options is not None and options.include_usage and usage is not None:
             yield Event(writer.usage(usage, work.context.record))

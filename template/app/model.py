@@ -55,7 +55,7 @@ class GuardedModel:
     async def ask(self, question: Question, *, max_tokens: int | None = None) -> str:
         """The answer's text. `max_tokens` bounds it below MAX_OUTPUT_TOKENS."""
         whole = await self.complete(_request(question, max_tokens=max_tokens))
-        return _text_of(whole)
+        return str(_message_of(whole)["content"])
 
     async def typed(
         self, question: Question, shape: type[Shape], *, max_tokens: int | None = None
@@ -69,8 +69,9 @@ class GuardedModel:
         )
         answer_format = wire.Format(type="json_schema", json_schema=schema)
         asked = _request(question, max_tokens=max_tokens, response_format=answer_format)
-        text = _text_of(await self.complete(asked))
-        if record_of(self._request.scope).abstained is not None:
+        message = _message_of(await self.complete(asked))
+        text = str(message["content"])
+        if message.get("abstained"):
             raise AppError("content_policy_violation", detail="reason", reason=text)
         try:
             return shape.model_validate_json(text)
@@ -167,11 +168,10 @@ def _request(question: Question, **options: Any) -> wire.ChatRequest:
     return wire.ChatRequest.model_validate({"messages": turns, **asked})
 
 
-def _text_of(whole: Whole) -> str:
+def _message_of(whole: Whole) -> dict[str, Any]:
     if whole.status >= 400:
         raise _error_in(whole.body)
-    body = json.loads(whole.body)
-    return str(body["choices"][0]["message"]["content"])
+    return dict(json.loads(whole.body)["choices"][0]["message"])
 
 
 async def _texts(opened: Live | Whole) -> AsyncGenerator[str, None]:
@@ -205,7 +205,7 @@ def _replayed(whole: Whole) -> Iterator[tuple[str, bytes | None]]:
 def _error_in(body: bytes) -> AppError:
     """The error that a stored answer holds."""
     error = json.loads(body)["error"]
-    return AppError(error["code"], param=error["param"])
+    return AppError(error["code"], param=error["param"], told=error["message"])
 
 
 async def _sse(opened: Live | Whole) -> AsyncGenerator[bytes, None]:

@@ -213,19 +213,17 @@ def facts(record: RequestRecord) -> dict[str, Any]:
     }
 
 
-def abstained(record: RequestRecord) -> dict[str, Any]:
+def abstained(rule: str | None) -> dict[str, Any]:
     """What a message says beside its text where the app gave no answer of its own, and why."""
-    if record.abstained is None:
-        return {}
-    return {"abstained": True, "reason": record.abstained}
+    return {} if rule is None else {"abstained": True, "reason": rule}
 
 
-def completion(answer: Answer, record: RequestRecord) -> bytes:
-    """The body of a whole answer."""
+def completion(answer: Answer, record: RequestRecord, rule: str | None = None) -> bytes:
+    """The body of a whole answer; `rule`: the one that made the app abstain."""
     message = {"role": "assistant", "content": answer.text, "refusal": None}
     choice = {
         "index": 0,
-        "message": message | abstained(record),
+        "message": message | abstained(rule),
         "logprobs": None,
         "finish_reason": answer.finish_reason,
     }
@@ -246,7 +244,6 @@ class ChunkWriter:
     """Writes a streamed answer's events. What is equal in all of them is encoded once."""
 
     def __init__(self, record: RequestRecord) -> None:
-        self._record = record
         self._head = {
             "id": f"chatcmpl-{record.request_id}",
             "object": "chat.completion.chunk",
@@ -265,9 +262,9 @@ class ChunkWriter:
         """Some text."""
         return self._before + _dump(text) + self._after
 
-    def finish(self, reason: str) -> bytes:
-        """Why the answer ended."""
-        return self._event(abstained(self._record), reason)
+    def finish(self, reason: str, rule: str | None = None) -> bytes:
+        """Why the answer ended; `rule`: the one that made the app abstain."""
+        return self._event(abstained(rule), reason)
 
     def usage(self, usage: Usage, record: RequestRecord) -> bytes:
         """What the answer took: the last event before the end."""

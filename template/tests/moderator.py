@@ -6,7 +6,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
-Way = Literal["judge", "fail", "hang", "garbage", "nonsense"]
+Way = Literal["judge", "fail", "hang", "garbage", "nonsense", "nothing"]
 
 
 class Moderator:
@@ -47,6 +47,8 @@ class Moderator:
             return 200, b"<html>"
         if self.way == "nonsense":
             return 200, b'{"results": 7}'
+        if self.way == "nothing":
+            return 200, b'{"results": []}'
         flagged = "flagword" in body["input"]
         result = {"flagged": flagged, "categories": {"violence": flagged}, "category_scores": {}}
         told = {"id": f"modr-{time.time()}", "model": body["model"], "results": [result]}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from app.foundation.messages import load_messages
 from app.foundation.project import load_project
+from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Reply
 from tests.running import RunningApp, production, running_app
 from tests.test_environment import start
@@ -78,7 +80,9 @@ def ask(
     """Ask once, as alice."""
     body = {"model": "auto", "messages": [{"role": "user", "content": text}], **fields}
     with app.http(**{"Accept-Language": "en"}) as http:
-        return http.post("/v1/chat/completions", json=body, headers=headers)
+        # As ASCII: a client may send half of a surrogate pair.
+        headers = {"Content-Type": "application/json", **(headers or {})}
+        return http.post("/v1/chat/completions", content=json.dumps(body), headers=headers)
 
 
 def said(answer: httpx2.Response) -> str:
@@ -229,6 +233,7 @@ def test_a_blocked_answer_is_still_charged(
     line = app.request_line(answer.headers["x-request-id"])
     assert line["error_code"] == "content_policy_violation"
     assert line["cost_usd"] > 0
+    assert line["outcome"] == "refused"  # no outage, however late it was found
     assert line["policy"] == [{"rule": "nightjar", "action": "block", "side": "output", "count": 1}]
 
 
@@ -248,12 +253,24 @@ def test_an_answer_that_the_app_keeps_to_itself(
 
 
 def test_what_goes_beside_the_messages_is_judged_too(app: RunningApp, fake: FakeProvider) -> None:
-    shape = {"name": "x", "schema": {"type": "object", "description": f"key {KEY}"}}
-    asked = ask(app, "Hi", response_format={"type": "json_schema", "json_schema": shape})
-    assert asked.status_code == 400
-    assert ask(app, "Hi", stop=["bob@example.com"]).status_code == 400
+    def shaped(**field: Any) -> httpx2.Response:
+        shape = {"name": "x", "schema": {"type": "object", "properties": {"it": field}}}
+        return ask(app, "Hi", response_format={"type": "json_schema", "json_schema": shape})
+
+    for answer, param in (
+        (shaped(description=f"key {KEY}"), "response_format"),
+        (shaped(enum=["Project Nightjar"]), "response_format"),
+        (ask(app, "Hi", stop=["bob@example.com"]), "stop"),
+    ):
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert (error["code"], error["param"]) == ("content_policy_violation", param)
+    assert fake.ledger.calls == []
+    # What looks like personal data in a schema is a bound or an example.
+    assert shaped(type="integer", maximum=2147483647).status_code == 200
+    assert shaped(type="string", examples=["eve@example.com", "010-1234-5678"]).status_code == 200
     assert ask(app, "Hi", stop=["end"]).status_code == 200
-    assert len(fake.ledger.calls) == 1
+    assert len(fake.ledger.calls) == 3
 
 
 def test_a_restored_value_stays_json(app: RunningApp, fake: FakeProvider) -> None:
@@ -270,6 +287,54 @@ def test_a_feature_that_wants_a_typed_answer_hears_why_there_is_none(
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == "Please ask a doctor."
     assert fake.ledger.calls == []
+
+
+# A feature that asks twice in one request.
+TWICE = """
+from app.cli import serve
+from app.model import Model
+from app.yours.routes import Question, Sentiment, router
+
+@router.post("/twice")
+async def twice(question: Question, model: Model) -> Sentiment:
+    await model.ask(question.text)
+    return await model.typed("What is the mood of fine weather?", Sentiment)
+
+serve()
+"""
+
+
+def test_an_abstention_belongs_to_its_call(
+    start_app: StartApp, fake: FakeProvider, tmp_path: Path
+) -> None:
+    (tmp_path / "rules.toml").write_text(RULES, encoding="utf-8")
+    app = start_app(command=[sys.executable, "-c", TWICE], policy_file="rules.toml")
+    good = {"mood": "happy", "confidence": 0.9}
+    fake.next(Reply(text=json.dumps(good)))
+    with app.http() as http:
+        answer = http.post("/yours/twice", json={"text": "What is the maximum dose?"})
+    assert (answer.status_code, answer.json()) == (200, good)
+    assert app.request_line(answer.headers["x-request-id"])["abstained"] == "dosage"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [("sentiment", '{"mood": "maximum dose", "confidence": 1}'), ("ask", "It is Project Nightjar")],
+)
+def test_a_replay_says_what_was_said(
+    app: RunningApp, fake: FakeProvider, path: str, text: str
+) -> None:
+    fake.next(Reply(text=text))
+    headers = {"Idempotency-Key": f"again-{path}", "Accept-Language": "en"}
+    with app.http(**headers) as http:
+        first, again = (http.post(f"/yours/{path}", json={"text": "Hi"}) for _ in range(2))
+    errors = [answer.json()["error"] for answer in (first, again)]
+    assert errors[0]["message"] in {"Please ask a doctor.", "Not yet announced."}
+    for error in errors:
+        del error["request_id"]
+    assert (first.status_code, errors[0]) == (again.status_code, errors[1])
+    assert first.status_code == 400
+    assert len(fake.ledger.calls) == 1
 
 
 def test_hits_are_counted(app: RunningApp, fake: FakeProvider) -> None:

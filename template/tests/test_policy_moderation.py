@@ -16,7 +16,7 @@ from tests.test_policy import ask
 
 SECONDS = 0.5
 MARGIN = 2.0
-FAILURES: list[Way] = ["fail", "hang", "garbage", "nonsense"]
+FAILURES: list[Way] = ["fail", "hang", "garbage", "nonsense", "nothing"]
 
 
 @pytest.fixture
@@ -76,6 +76,33 @@ def test_its_failure_takes_its_own_time_and_ends_as_set(
     assert len(app.log_lines(message="moderation failed", mode=mode)) == len(FAILURES)
     moderator.way = "judge"
     assert code(ask(app, "Hello")) == "ok"
+
+
+def test_what_utf_8_cannot_carry_does_not_pass_it(
+    start_app: StartApp, fake: FakeProvider, moderator: Moderator
+) -> None:
+    app = moderated(start_app, moderator, "open")
+    assert code(ask(app, "flagword \ud800")) == "content_policy_violation"
+    assert code(ask(app, "Hello \ud800")) == "ok"
+    assert [text for _, text, _ in moderator.asked] == ["flagword ?", "Hello ?"]
+    assert app.log_lines(message="moderation failed") == []
+
+
+def test_what_nobody_judged_is_not_kept(
+    start_app: StartApp, fake: FakeProvider, moderator: Moderator
+) -> None:
+    def cache(app: RunningApp) -> str:
+        return ask(app, "Hello", temperature=0).headers["x-cache"]
+
+    app = moderated(start_app, moderator, "open")
+    moderator.way = "fail"
+    assert [cache(app) for _ in range(2)] == ["MISS", "MISS"]
+    moderator.way = "judge"
+    assert [cache(app) for _ in range(2)] == ["MISS", "HIT"]
+    # Another mode is another policy: what was kept under it is not found.
+    strict = moderated(start_app, moderator, "closed")
+    moderator.way = "fail"
+    assert code(ask(strict, "Hello", temperature=0)) == "providers_unavailable"
 
 
 def test_a_refused_request_is_not_shown_to_it(

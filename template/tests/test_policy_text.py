@@ -1,5 +1,6 @@
 """The policy on texts: streams cut anywhere, what is data and what only looks like it, time."""
 
+import hashlib
 import json
 import re
 import time
@@ -164,7 +165,11 @@ DATA = {
     ),
     "phone": (
         ["010-1234-5678", "02-312-3456", "1588-1234", "+82 10 1234 5678", "(415) 555-2671"],
-        ["2026-11-27", "1234567", "12 34 56 78 90", "010-1234", "1732694400"],
+        [
+            *("2026-11-27", "1234567", "12 34 56 78 90", "010-1234", "1732694400"),
+            *("2026-11-27 10:30", "2026-03-11 14:00:12", "2026.11.27 09:00", "2026-1-7 23:59"),
+            "2026-11-27 14:05 - 2026-11-28 09:00",
+        ],
     ),
     "email": (["bob@example.com", "a.b+c@mail.example.co.kr"], ["bob@", "@example.com", "a@b"]),
     "secret": (
@@ -306,6 +311,38 @@ def test_the_rules_version_changes_with_the_file(tmp_path: Path) -> None:
 def test_rules_of_ones_own_take_the_place_of_the_default() -> None:
     read = read_rules(None)
     assert read.version == read_rules(str(YOURS if YOURS.exists() else DEFAULT)).version
+
+
+def phrases(rules: int, count: int, size: int) -> str:
+    """Rules that block so many phrases each, of two words of this size."""
+
+    def phrase(number: int) -> str:
+        letters = hashlib.shake_128(b"%d" % number).hexdigest(size)
+        return f"{letters[:size]} {letters[size:]}"
+
+    numbers = range(rules * count)
+    written = [[phrase(n) for n in numbers[first::rules]] for first in range(rules)]
+    return "".join(
+        f'[[rule]]\nname = "r{number}"\naction = "block"\nwords = {json.dumps(words)}\n'
+        for number, words in enumerate(written)
+    )
+
+
+@pytest.mark.parametrize(("rules", "count", "size"), [(1, 250, 6), (5, 60, 6), (1, 500, 8)])
+def test_a_large_file_of_rules_works(tmp_path: Path, rules: int, count: int, size: int) -> None:
+    written = phrases(rules, count, size)
+    policy = Policy(rules_of(tmp_path, written))
+    last = json.loads(written.splitlines()[-1].removeprefix("words = "))[-1]
+    assert [hit.rule.name for hit in policy.in_message(f"Say {last}!")] == [f"r{rules - 1}"]
+    assert policy.in_message("Nothing of it.") == []
+
+
+def test_a_rule_with_too_many_words_is_told_by_its_place(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRulesError) as raised:
+        rules_of(tmp_path, phrases(1, 1, 6) + phrases(1, 2000, 5).replace("r0", "many"))
+    (problem,) = raised.value.problems
+    assert problem.complaint == "policy_too_many"
+    assert problem.name.endswith("rules.toml:5, rule many")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ class AppError(Exception):
     """A refusal or failure with a stable code.
 
     `param` names the field at fault; `retry_after` is in seconds; `detail` picks a more exact
-    message (`messages.py` looks up `code.detail` first); `facts` fill its gaps.
+    message (`messages.py` looks up `code.detail` first); `facts` fill its gaps. `told` is
+    the message of an error that is told again.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class AppError(Exception):
         retry_after: float | None = None,
         detail: str | None = None,
         headers: dict[str, str] | None = None,
+        told: str | None = None,
         **facts: Any,
     ) -> None:
         super().__init__(code if detail is None else f"{code}.{detail}")
@@ -66,6 +68,7 @@ class AppError(Exception):
         self.retry_after = retry_after
         self.detail = detail
         self.headers = headers or {}
+        self.told = told
         self.facts = facts
 
     @property
@@ -79,7 +82,7 @@ class AppError(Exception):
         exact = f"{key}.{self.detail}" if self.detail else key
         return {
             "error": {
-                "message": messages.text(exact, **self.facts),
+                "message": self.told or messages.text(exact, **self.facts),
                 "type": self.kind.type,
                 "code": self.code,
                 "param": self.param,

@@ -4,7 +4,8 @@ A checksum decides where there is one: python-stdnum knows cards (Luhn), IBANs (
 resident registration numbers; phonenumbers knows which telephone numbers exist.
 
 `form` finds candidates and `may_begin` (up to a text's end) what could become one. A `check` gets
-a candidate and gives the part of it that counts, as offsets, or None.
+a candidate and gives the part of it that counts, as offsets, or None; an empty part says that
+nothing counts up to there.
 """
 
 import datetime
@@ -23,9 +24,15 @@ Check = Callable[[str], tuple[int, int] | None]
 # Numbers given out since then end in random digits, which no checksum tells.
 RRN_RANDOM_SINCE = datetime.date(2020, 10, 1)
 REGIONS = ("KR", "US")
+# What stands in the place of a key.
+KEYS_LABEL = "SECRET"
 
 _GROUP = re.compile(r"[A-Za-z0-9]+")
 _CARD_GROUPS = re.compile(r"1[3-9]|4 4 4 4( 3)?|4 4 5|4 6 [45]")
+# A day and its hour: the form ends before the minutes.
+_MOMENT = re.compile(
+    r"\b(?:[12]\d{3}[-. ][01]?\d[-. ][0-3]?\d|[0-3]?\d[-. ][0-3]?\d[-. ][12]\d{3})(?: [0-2]\d)?\Z"
+)
 # Keys by how they begin: their issuers chose it so that they can be found.
 _KEYS = {
     "sk-": r"[A-Za-z0-9_-]{16,200}",  # OpenAI, Anthropic, OpenRouter, DeepSeek
@@ -128,7 +135,7 @@ def _secret() -> Kind:
     begun = [_begun([re.escape(letter) for letter in start]) for start in _KEYS]
     begun_url = r":(?:/(?:/[^\s/\"'\\<>@]*)?)?"
     return Kind(
-        "SECRET",
+        KEYS_LABEL,
         rf"\b(?:{'|'.join(forms)})|{_ACCOUNT_IN_URL}|{_PRIVATE_KEY}",
         rf"(?:\b(?:{'|'.join(begun)})|{begun_url}|-----[A-Z -]{{0,60}}|-{{1,4}})\z",
     )
@@ -174,12 +181,14 @@ def _rrn(candidate: str) -> tuple[int, int] | None:
 def _phone(regions: tuple[str, ...]) -> Check:
     @lru_cache(maxsize=256)  # a stream comes back to what it holds
     def check(candidate: str) -> tuple[int, int] | None:
+        numbers = _MOMENT.sub("", candidate)
         for region in regions:
-            for found in phonenumbers.PhoneNumberMatcher(candidate, region):
+            for found in phonenumbers.PhoneNumberMatcher(numbers, region):
                 # A bracket that is not closed is the sentence's.
                 opened = found.raw_string[0] == "(" and ")" not in found.raw_string
                 return found.start + opened, found.end
-        return None
+        end = len(candidate)
+        return None if numbers == candidate else (end, end)
 
     return check
 

@@ -14,6 +14,7 @@ from app.launch.policy.width import widest
 # A word's or pattern's match is at most this long (characters): a stream must hold it back.
 LONGEST = 200
 PatternError = re2.error
+_LARGE_BYTES = 64 << 20
 _ASCII_WORD = re.compile(r"[A-Za-z0-9_]")
 
 
@@ -79,7 +80,8 @@ class Finder:
                 start = first + 1
             else:
                 start = first + part[1]
-                yield Found(first + part[0], start)
+                if part[0] < part[1]:
+                    yield Found(first + part[0], start)
 
     def begins(self, folded: Folded, start: int) -> int:
         """Where (in bytes, from `start` on) something may have begun that is not complete yet."""
@@ -99,25 +101,31 @@ def anything(finders: Iterable[Finder]) -> Pattern | None:
         if finder.may_begin is None:
             return None
         forms += [finder.form.pattern, finder.may_begin.pattern]
-    return compiled("|".join(f"(?:{form})" for form in forms)) if forms else None
+    try:
+        return compiled("|".join(f"(?:{form})" for form in forms)) if forms else None
+    except PatternError:
+        return None  # too large together; each rule looks for itself
 
 
 def compiled(pattern: str) -> Pattern:
     """A compiled pattern. Raises `PatternError`."""
     options = re2.Options()
     options.log_errors = False
-    return cast(Pattern, re2.compile(pattern, options))
+    try:
+        return cast(Pattern, re2.compile(pattern, options))
+    except PatternError:
+        # RE2 may use this memory while it searches too: only a large pattern gets so much.
+        options.max_mem = _LARGE_BYTES
+        return cast(Pattern, re2.compile(pattern, options))
 
 
 def words(texts: Sequence[str], label: str) -> Finder:
     """Words and phrases, in any case and spacing; in Hangul also with what is joined to them.
 
-    Raises `TooLongError`.
+    Each has at most `LONGEST` characters. Raises `PatternError` for more than one rule can hold.
     """
     forms, beginnings = [], []
     for text in texts:
-        if len(text) > LONGEST:
-            raise TooLongError(len(text))
         units = _units(fold(text).text)
         before, after = (r"\b" if _ASCII_WORD.search(edge) else "" for edge in (text[0], text[-1]))
         forms.append(f"{before}{''.join(units)}{after}")

@@ -12,6 +12,7 @@ from loguru import logger
 
 from app.foundation.errors import AppError
 from app.foundation.settings import Settings
+from app.providers.formats import encode
 from app.standards.availability.deadline import Deadline
 
 URL = "https://api.openai.com/v1"
@@ -22,10 +23,10 @@ NAME = "moderation"
 
 
 class Moderation:
-    """Asks the endpoint. Where settings turn it off it finds nothing, and asks nobody."""
+    """Asks the endpoint, where `mode` is not off."""
 
     def __init__(self, settings: Settings) -> None:
-        self._mode: Literal["off", "open", "closed"] = settings.moderation
+        self.mode: Literal["off", "open", "closed"] = settings.moderation
         self._seconds = settings.moderation_timeout_seconds
         key = settings.openai_api_key
         url = settings.moderation_base_url or settings.openai_base_url or URL
@@ -39,15 +40,23 @@ class Moderation:
     @property
     def on(self) -> bool:
         """True where it is asked."""
-        return self._mode != "off"
+        return self.mode != "off"
 
-    async def flags(self, text: str, deadline: Deadline) -> bool:
-        """True for what the endpoint flags. Raises `AppError` where it fails and must not."""
+    async def flags(self, text: str, deadline: Deadline) -> bool | None:
+        """True for what the endpoint flags; None where it failed and may.
+
+        Raises `AppError` where it must not.
+        """
         try:
             async with deadline.limit(self._seconds):
-                answer = await self._client.post(self._url, json={"model": MODEL, "input": text})
+                answer = await self._client.post(
+                    self._url,
+                    content=encode({"model": MODEL, "input": text}),
+                    headers={"Content-Type": "application/json"},
+                )
             answer.raise_for_status()
-            return any(bool(result["flagged"]) for result in answer.json()["results"])
+            flags = [bool(result["flagged"]) for result in answer.json()["results"]]
+            return flags[0] or any(flags)  # without a result nobody has judged: a LookupError
         except (
             TimeoutError,
             OSError,
@@ -56,12 +65,12 @@ class Moderation:
             LookupError,
             TypeError,
         ) as error:
-            logger.warning("moderation failed", kind=type(error).__name__, mode=self._mode)
+            logger.warning("moderation failed", kind=type(error).__name__, mode=self.mode)
             if deadline.over:
                 raise AppError("time_budget_exceeded") from None
-            if self._mode == "closed":
+            if self.mode == "closed":
                 raise AppError("providers_unavailable", retry_after=RETRY_AFTER_SECONDS) from None
-            return False
+            return None
 
     async def close(self) -> None:
         """Close the connections."""

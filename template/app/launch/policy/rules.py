@@ -27,8 +27,10 @@ Side = Literal["input", "output"]
 YOURS = Path(__file__).parents[2] / "yours" / "policy.toml"
 DEFAULT = Path(__file__).with_name("default.toml")
 # A change to how rules are applied changes this: answers that were kept before are then not found.
-FORMAT = 1
+FORMAT = 2
 _MOST_RULES = 100
+# Characters of a rule's words together: more of them make the start slow, and RE2 gives up.
+_MOST_IN_WORDS = 20_000
 _HEADER = re.compile(r"\s*\[\[\s*rule\s*\]\]")
 
 
@@ -76,20 +78,21 @@ class InvalidRulesError(Exception):
 def _word(value: str) -> str:
     if not value.strip():
         raise wrong("policy_blank")
-    try:
-        find.words([value], "")
-    except TooLongError as error:
-        raise wrong("policy_too_long", width=error.width, longest=find.LONGEST) from None
+    if len(value) > find.LONGEST:
+        raise wrong("policy_too_long", width=len(value), longest=find.LONGEST)
     return value
+
+
+def _said(error: Exception) -> str:
+    said = error.args[0] if error.args else ""
+    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
 
 
 def _pattern(value: str) -> str:
     try:
         find.pattern(value, "")
     except PatternError as error:
-        said = error.args[0] if error.args else ""
-        reason = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-        raise wrong("policy_pattern", reason=reason) from None
+        raise wrong("policy_pattern", reason=_said(error)) from None
     except UnboundedError as error:
         facts = {"repetition": str(error), "star": "{0,20}", "plus": "{1,20}"}
         raise wrong("policy_unbounded", **facts) from None
@@ -131,6 +134,8 @@ class _Rule(BaseModel):
     def _makes_sense(self) -> Self:
         if not (self.words or self.patterns or self.data):
             raise wrong("policy_nothing")
+        if sum(map(len, self.words)) > _MOST_IN_WORDS:
+            raise wrong("policy_too_many", most=_MOST_IN_WORDS)
         if self.restore and (self.action != "redact" or self.on == "output"):
             raise wrong("policy_restore")
         return self
@@ -171,17 +176,25 @@ def read_rules(named: str | None) -> Rules:
         facts = {"reason": str(error)}
         raise InvalidRulesError([Problem(shown, "policy_toml", facts)]) from None
     try:
-        rules = tuple(rule.rule() for rule in _File.model_validate(written).rule)
+        asked = _File.model_validate(written).rule
     except ValidationError as error:
         problems = [_problem(shown, text, written, item) for item in error.errors()]
         raise InvalidRulesError(problems) from None
+    rules: list[Rule] = []
+    for number, rule in enumerate(asked):
+        try:
+            rules.append(rule.rule())
+        except PatternError as error:  # each entry is good, but together they are too large
+            place = _place(shown, text, written, ("rule", number, "words"))
+            facts = {"reason": _said(error)}
+            raise InvalidRulesError([Problem(place, "policy_pattern", facts)]) from None
     names = [rule.name for rule in rules]
     for number, name in enumerate(names):
         if name in names[:number]:
             place = _place(shown, text, written, ("rule", number, "name"))
             raise InvalidRulesError([Problem(place, "policy_twice")])
     state = hashlib.sha256(b"%d\0%s" % (FORMAT, content))
-    return Rules(rules, state.hexdigest()[:16])
+    return Rules(tuple(rules), state.hexdigest()[:16])
 
 
 def _problem(shown: str, text: str, written: dict[str, Any], item: Any) -> Problem:

@@ -7,11 +7,11 @@ it goes on; never more than `MOST_HELD` characters. What has left was judged.
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
 from dataclasses import replace
 
 from app.foundation.errors import AppError
 from app.foundation.record import PolicyHit, RequestRecord
+from app.launch.policy.data import KEYS_LABEL
 from app.launch.policy.find import LONGEST
 from app.launch.policy.folding import unfinished
 from app.launch.policy.look import Hit, look, merged
@@ -38,10 +38,10 @@ class AbstainedError(Exception):
 
 
 class Policy:
-    """The rules, for every request. `version` changes with them."""
+    """The rules, for every request. `version` changes with them and with MODERATION."""
 
     def __init__(self, rules: Rules, moderation: Moderation | None = None) -> None:
-        self.version = rules.version
+        self.version = f"{rules.version} {moderation.mode if moderation else 'off'}"
         self.moderation = moderation
         self.on_input = rules.on("input")
         self.on_output = rules.on("output")
@@ -67,7 +67,11 @@ class Policy:
 
 
 class Screen:
-    """Judges one request: its messages first, then its answer, piece by piece."""
+    """Judges one request: its messages first, then its answer, piece by piece.
+
+    `abstained` names the rule that made the app abstain, if one did. `unjudged`: moderation failed,
+    and the settings let the question pass.
+    """
 
     def __init__(
         self, policy: Policy, record: RequestRecord, language: str, *, in_json: bool
@@ -81,34 +85,40 @@ class Screen:
         self._before = ""
         self._look_at = 1
         self._stopped: Hit | None = None
+        self.abstained: str | None = None
+        self.unjudged = False
 
     async def messages(
-        self, messages: tuple[Message, ...], other: Iterable[str] = ()
+        self, messages: tuple[Message, ...], schema: str = "", stop: tuple[str, ...] = ()
     ) -> tuple[Message, ...]:
         """The messages as the provider may see them.
 
-        `other` is text that goes to the provider beside them. Nothing in it can be hidden, so
-        whatever a rule finds there is blocked. A rule that abstains looks at the newest turn alone:
-        the conversation may go on after it. Raises `AppError` for what is blocked, and
-        `AbstainedError`.
+        `schema` and `stop` go to the provider beside them, and nothing in them can be hidden. A
+        text to stop at is blocked for whatever a rule finds; a schema, whose bounds and examples
+        look like personal data, for what is blocked and for secrets. A rule that abstains looks
+        at the newest turn alone: the conversation may go on after it. Raises `AppError` for what
+        is blocked, and `AbstainedError`.
         """
         if not self._policy.on_input.rules:
             return messages
         size = sum(len(message.text) for message in messages)
         if size > _LONG:
-            return await asyncio.to_thread(self._judge_messages, messages, tuple(other))
-        return self._judge_messages(messages, tuple(other))
+            return await asyncio.to_thread(self._judge_messages, messages, schema, stop)
+        return self._judge_messages(messages, schema, stop)
 
     def _judge_messages(
-        self, messages: tuple[Message, ...], other: tuple[str, ...]
+        self, messages: tuple[Message, ...], schema: str, stop: tuple[str, ...]
     ) -> tuple[Message, ...]:
         for message in messages:
             self._vault.keep_clear_of(message.text)
         users = [place for place, message in enumerate(messages) if message.role == "user"]
         newest = users[-1] if users else 0
-        for text in other:
+        for text in stop:
             for hit in look(self._policy.on_input, text)[0]:
-                self._refuse(hit.rule, "input")
+                self._refuse(hit.rule, "input", "stop")
+        for hit in look(self._policy.on_input, schema)[0]:
+            if hit.rule.action == "block" or hit.label == KEYS_LABEL:
+                self._refuse(hit.rule, "input", "response_format")
         judged = [self._policy.in_message(message.text) for message in messages]
         for hits in judged:
             self._stop(hits, "input", may_abstain=False)
@@ -126,7 +136,11 @@ class Screen:
         if moderation is None or not moderation.on:
             return
         newest = next((m.text for m in reversed(messages) if m.role == "user"), "")
-        if newest and await moderation.flags(newest, deadline):
+        if not newest:
+            return
+        flagged = await moderation.flags(newest, deadline)
+        self.unjudged = flagged is None
+        if flagged:
             self._record.policy_hit(PolicyHit(NAME, "block", "input"))
             raise AppError("content_policy_violation", param="messages", detail="rule", rule=NAME)
 
@@ -188,19 +202,19 @@ class Screen:
     def _stop(self, hits: list[Hit], side: Side, *, may_abstain: bool = True) -> None:
         for hit in hits:
             if hit.rule.action == "block":
-                self._refuse(hit.rule, side)
+                self._refuse(hit.rule, side, "messages" if side == "input" else None)
         for hit in hits:
             if hit.rule.action == "abstain" and may_abstain:
                 self._note(hit.rule, side)
-                self._record.abstained = hit.rule.name
+                self.abstained = self._record.abstained = hit.rule.name
                 raise AbstainedError(hit.rule.name, hit.rule.reason.get(self._language))
 
-    def _refuse(self, rule: Rule, side: Side) -> None:
+    def _refuse(self, rule: Rule, side: Side, param: str | None) -> None:
         self._note(rule, side)
         reason = rule.reason.get(self._language)
         raise AppError(
             "content_policy_violation",
-            param="messages" if side == "input" else None,
+            param=param,
             detail="reason" if reason else "rule",
             reason=reason,
             rule=rule.name,

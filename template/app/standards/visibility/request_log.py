@@ -210,9 +210,11 @@ class _Exchange:
         code = self.record.error_code
         if self.left:
             return "client_left"
-        # A stream that failed ends with an error event, or not at all.
+        # A stream that failed ends with an error event, or not at all; so does one that the policy
+        # ends, which is no failure.
         if self.broken or (status < 400 and code):
-            return "broken_stream"
+            refused = not self.broken and code in KINDS and KINDS[code].status < 500
+            return "refused" if refused else "broken_stream"
         if self.error is not None:
             return "failed"
         if status < 400:
