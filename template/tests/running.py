@@ -106,7 +106,8 @@ class RunningApp:
     def log_lines(self, **fields: object) -> list[dict[str, Any]]:
         """The structured lines whose fields have the given values."""
         lines = []
-        for line in self.log().splitlines():
+        complete, _, _ = self.log().rpartition("\n")  # the last line may be half written
+        for line in complete.split("\n"):
             if line.startswith("{"):
                 entry = json.loads(line)
                 if all(entry.get(name) == value for name, value in fields.items()):
