@@ -1,6 +1,7 @@
 """Finding what a rule names. RE2 takes time in proportion to the text, whatever the pattern is."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -62,19 +63,22 @@ class Finder:
     check: Check | None = None
     most_checks: int = 0
 
-    def find(self, folded: Folded, *, final: bool) -> Iterator[Found]:
-        """All places; the last one may be `open` in a text that goes on."""
-        data, start, checked = folded.data, folded.start, 0
+    def find(self, folded: Folded, *, final: bool, checked: Counter[str]) -> Iterator[Found]:
+        """All places; the last one may be `open` in a text that goes on.
+
+        `checked` counts the checks that were made, by label.
+        """
+        data, start = folded.data, folded.start
         while (match := self.form.search(data, start)) is not None:
             first, last = match.span()
             if last == len(data) and not final:
                 yield Found(first, last, open=True)
                 return
             start = max(last, first + 1)
-            if self.check is None or checked >= self.most_checks:
+            if self.check is None or checked[self.label] >= self.most_checks:
                 yield Found(first, last)
                 continue
-            checked += 1
+            checked[self.label] += 1
             part = self.check(data[first:last].decode())
             if part is None:
                 start = first + 1
