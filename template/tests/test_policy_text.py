@@ -76,6 +76,29 @@ def heard(screen: Screen, pieces: list[str]) -> tuple[str, str]:
     return said, "stop"
 
 
+CAFE = """[[rule]]
+name = "cafe"
+action = "block"
+words = ["Operation Café", "Élan", "쏙독새"]
+"""
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["On: Operation Cafe", "\u0301 is"],
+        ["On: ", "E", "\u0301lan is"],
+        ["On: 쏘", "\u11a8독새 is"],
+        ["On: \u110a\u1169", "\u11a8독새 is"],
+    ],
+)
+async def test_an_accent_that_comes_late_is_waited_for(tmp_path: Path, pieces: list[str]) -> None:
+    policy = Policy(rules_of(tmp_path, CAFE))
+    assert heard(await screen_of(policy), pieces) == ("On: ", "content_policy_violation")
+    answer = "".join(pieces)
+    assert heard(await screen_of(policy), list(answer)) == ("On: ", "content_policy_violation")
+
+
 EXPECTED = {
     "clean": (ANSWERS["clean"], "stop"),
     "hidden": (

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 import re2  # type: ignore[import-untyped]
 
 from app.launch.policy.data import Check, Kind
-from app.launch.policy.folding import Folded, fold
+from app.launch.policy.folding import Folded, bases, fold
 from app.launch.policy.width import widest
 
 # A word's or pattern's match is at most this long (characters): a stream must hold it back.
@@ -54,6 +54,7 @@ class Finder:
     """What a rule looks for. `label` is its placeholder's.
 
     What has begun at the end of a text: `may_begin` finds it, or it is the last `reach` characters.
+    `joined`: letters that may become one of a word's: see `folding.bases`.
     """
 
     label: str
@@ -62,6 +63,7 @@ class Finder:
     reach: int = 0
     check: Check | None = None
     most_checks: int = 0
+    joined: frozenset[str] = frozenset()
 
     def find(self, folded: Folded, *, final: bool, checked: Counter[str]) -> Iterator[Found]:
         """All places; the last one may be `open` in a text that goes on.
@@ -138,6 +140,7 @@ def words(texts: Sequence[str], label: str) -> Finder:
         label,
         compiled(f"(?i)(?:{'|'.join(forms)})"),
         compiled(rf"(?i)(?:{'|'.join(beginnings)})\z"),
+        joined=bases("".join(texts)),
     )
 
 
@@ -152,7 +155,7 @@ def pattern(text: str, label: str) -> Finder:
         raise TooLongError(width)
     if form.search(b"") is not None:
         raise EmptyMatchError
-    return Finder(label, form, reach=width)
+    return Finder(label, form, reach=width, joined=bases(text))
 
 
 def of_kind(kind: Kind) -> Finder:

@@ -170,6 +170,9 @@ class Screen:
         if not final and len(held) < self._look_at:
             self._held = held
             return ""
+        # What follows may join the last letter: nobody has seen it whole.
+        last = len(held) - (0 if final else unfinished(held, self._policy.on_output.joined))
+        held, joining = held[:last], held[last:]
         too_long = len(held) > MOST_HELD
         hits, safe = look(
             self._policy.on_output,
@@ -179,7 +182,7 @@ class Screen:
             at_most=LONGEST if too_long else None,
         )
         if not final:
-            safe = self._vault.begins(held[: min(safe, len(held) - unfinished(held))])
+            safe = self._vault.begins(held[:safe])
         if too_long:
             safe = max(safe, len(held) - LONGEST)
         # In the order of the text, so that it does not depend on how the answer was cut.
@@ -189,7 +192,7 @@ class Screen:
         for hit in reversed(merged(hits)):
             if hit.start < safe < hit.end:
                 safe = hit.end if too_long and self._stopped is None else hit.start
-        leaving, self._held = held[:safe], held[safe:]
+        leaving, self._held = held[:safe], held[safe:] + joining
         self._before = leaving[-1:] or self._before
         # What is held for long is looked at as it grows by a part, not with each letter.
         self._look_at = min(len(self._held) * 9 // 8, MOST_HELD) + 1
