@@ -265,6 +265,15 @@ async def test_the_time_grows_with_the_length_alone(policy: Policy, name: str) -
     assert whole < 25 * max(tenth, 0.02)
 
 
+async def test_what_is_hidden_in_json_leaves_json(policy: Policy) -> None:
+    answer = json.dumps({"a\\": 4111111111111111, 'b"': f"\\{CARD}\\", "c": [4111111111111111, 1]})
+    expected = {"a\\": "[CARD_1]", 'b"': "\\[CARD_2]\\", "c": ["[CARD_1]", 1]}
+    for pieces in ([answer], list(answer)):
+        screen = policy.screen(RequestRecord("r"), "en", in_json=True)
+        text, ended = heard(screen, pieces)
+        assert (json.loads(text), ended) == (expected, "stop")
+
+
 def numbers(first: int, count: int) -> str:
     """Candidates of which none is a telephone number."""
     digits = (f"{n % 1_000_000:06}" for n in range(first * 7919, (first + count) * 7919, 7919))

@@ -19,7 +19,7 @@ from app.launch.policy.folding import unfinished
 from app.launch.policy.look import Hit, look, merged
 from app.launch.policy.moderation import NAME, Moderation
 from app.launch.policy.rules import Rule, Rules, Side
-from app.launch.policy.vault import Vault
+from app.launch.policy.vault import Quotes, Vault
 from app.providers.base import Message
 from app.standards.availability.deadline import Deadline
 
@@ -86,6 +86,7 @@ class Screen:
         self._language = language
         self._in_json = in_json
         self._vault = Vault()
+        self._quotes = Quotes()
         self._held = ""
         self._before = ""
         self._look_at = 1
@@ -201,12 +202,21 @@ class Screen:
 
     def _hidden(self, text: str, hits: list[Hit], side: Side) -> str:
         parts, last = [], 0
+        quotes = self._quotes if side == "output" and self._in_json else None
         for hit in merged(hits):
             value = text[hit.start : hit.end]
             restore = hit.rule.restore and side == "input"
-            parts += [text[last : hit.start], self._vault.hide(hit.label, value, restore=restore)]
+            placeholder = self._vault.hide(hit.label, value, restore=restore)
+            if quotes is not None:
+                quotes.pass_by(text[last : hit.start])
+                # In the place of a number it must be a string, or it is no JSON.
+                placeholder = placeholder if quotes.inside else f'"{placeholder}"'
+                quotes.pass_by(value)
+            parts += [text[last : hit.start], placeholder]
             last = hit.end
             self._note(hit.rule, side)
+        if quotes is not None:
+            quotes.pass_by(text[last:])
         return "".join([*parts, text[last:]])
 
     def _stop(self, hits: list[Hit], side: Side, *, may_abstain: bool = True) -> None:
