@@ -538,8 +538,8 @@ BEGIN
     more := more OR deleted >= @reap_rows@;
     DELETE FROM @app@.counts WHERE ctid = ANY (ARRAY(
         SELECT c.ctid FROM @app@.counts c
-        WHERE c.span = 60 AND c.number < floor(now / 60) - @keep_minutes@
-            OR c.span = 3600 AND c.number < floor(now / 3600) - @keep_hours@
+        WHERE c.span = 60 AND c.number < floor(now / 60)::int8 - @keep_minutes@
+            OR c.span = 3600 AND c.number < floor(now / 3600)::int8 - @keep_hours@
         LIMIT @reap_rows@ FOR UPDATE SKIP LOCKED
     ));
     GET DIAGNOSTICS deleted = ROW_COUNT;

@@ -77,7 +77,8 @@ _ONE_WORD = r"[A-Za-z0-9_.%+'-]+(?:@[A-Za-z0-9.-]*)?\z"
 class Kind:
     """One kind of data. `label` is what stands in its place: [EMAIL_1].
 
-    So many candidates of a text are checked at most; those beyond count as found.
+    So many candidates are checked at most, of a question's texts together; those beyond count as
+    found.
     """
 
     label: str

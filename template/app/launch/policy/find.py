@@ -1,6 +1,7 @@
 """Finding what a rule names. RE2 takes time in proportion to the text, whatever the pattern is."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -8,7 +9,7 @@ from typing import Protocol, cast
 import re2  # type: ignore[import-untyped]
 
 from app.launch.policy.data import Check, Kind
-from app.launch.policy.folding import Folded, fold
+from app.launch.policy.folding import Folded, bases, fold
 from app.launch.policy.width import widest
 
 # A word's or pattern's match is at most this long (characters): a stream must hold it back.
@@ -53,6 +54,7 @@ class Finder:
     """What a rule looks for. `label` is its placeholder's.
 
     What has begun at the end of a text: `may_begin` finds it, or it is the last `reach` characters.
+    `joined`: letters that may become one of a word's: see `folding.bases`.
     """
 
     label: str
@@ -61,20 +63,24 @@ class Finder:
     reach: int = 0
     check: Check | None = None
     most_checks: int = 0
+    joined: frozenset[str] = frozenset()
 
-    def find(self, folded: Folded, *, final: bool) -> Iterator[Found]:
-        """All places; the last one may be `open` in a text that goes on."""
-        data, start, checked = folded.data, folded.start, 0
+    def find(self, folded: Folded, *, final: bool, checked: Counter[str]) -> Iterator[Found]:
+        """All places; the last one may be `open` in a text that goes on.
+
+        `checked` counts the checks that were made, by label.
+        """
+        data, start = folded.data, folded.start
         while (match := self.form.search(data, start)) is not None:
             first, last = match.span()
             if last == len(data) and not final:
                 yield Found(first, last, open=True)
                 return
             start = max(last, first + 1)
-            if self.check is None or checked >= self.most_checks:
+            if self.check is None or checked[self.label] >= self.most_checks:
                 yield Found(first, last)
                 continue
-            checked += 1
+            checked[self.label] += 1
             part = self.check(data[first:last].decode())
             if part is None:
                 start = first + 1
@@ -134,6 +140,7 @@ def words(texts: Sequence[str], label: str) -> Finder:
         label,
         compiled(f"(?i)(?:{'|'.join(forms)})"),
         compiled(rf"(?i)(?:{'|'.join(beginnings)})\z"),
+        joined=bases("".join(texts)),
     )
 
 
@@ -148,7 +155,7 @@ def pattern(text: str, label: str) -> Finder:
         raise TooLongError(width)
     if form.search(b"") is not None:
         raise EmptyMatchError
-    return Finder(label, form, reach=width)
+    return Finder(label, form, reach=width, joined=bases(text))
 
 
 def of_kind(kind: Kind) -> Finder:

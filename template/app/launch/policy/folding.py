@@ -19,8 +19,6 @@ _UNSEEN = (
 _UNSEEN_LETTERS = re.compile(f"[{_UNSEEN}]")
 _ODD = re.compile(f"[{_UNSEEN}\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# Hangul letters that a following one may still join.
-_JAMO = re.compile("[\u1100-\u11ff]{1,3}\\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +79,39 @@ def fold(text: str) -> Folded:
     return Folded(seen, seen.encode(), origins)
 
 
-def unfinished(text: str) -> int:
-    """How many characters at the end may become others by what follows: Hangul in pieces."""
-    found = _JAMO.search(text)
-    return 0 if found is None else found.end() - found.start()
+def bases(text: str) -> frozenset[str]:
+    """The letters that become one of the text's once they are joined: e for é, 소 for 속."""
+    found: set[str] = set()
+    for letter in unicodedata.normalize("NFKC", text):
+        parts = unicodedata.normalize("NFD", letter)
+        if not _is_syllable(letter):
+            found.update(parts[:1].lower() if len(parts) > 1 else "")
+        elif len(parts) > 2:
+            found.add(unicodedata.normalize("NFC", parts[:2]))
+    return frozenset(found)
+
+
+def unfinished(text: str, joined: frozenset[str]) -> int:
+    """How many characters at the end may become another by what follows.
+
+    Hangul comes in pieces, and one of the letters `joined` may get an accent.
+    """
+    start, first = len(text), max(0, len(text) - _MOST_MARKS)
+    while start > first and _joins(text[start - 1]):
+        start -= 1
+    letter = text[start - 1 : start]
+    if letter and ("\u1100" <= letter <= "\u1160" or _base(letter) in joined):
+        return len(text) - start + 1
+    return 0
+
+
+@lru_cache(maxsize=4096)
+def _base(letter: str) -> str:
+    return letter if _is_syllable(letter) else unicodedata.normalize("NFKD", letter)[:1].lower()
+
+
+def _is_syllable(letter: str) -> bool:
+    return "가" <= letter <= "힣"
 
 
 def _blocks(text: str) -> Iterator[str]:

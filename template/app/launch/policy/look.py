@@ -1,5 +1,6 @@
 """Looking at one text with all rules of a side."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -18,12 +19,18 @@ class Hit:
 
 
 def look(
-    side: OneSide, text: str, *, final: bool = True, before: str = "", at_most: int | None = None
+    side: OneSide,
+    text: str,
+    *,
+    final: bool = True,
+    before: str = "",
+    at_most: int | None = None,
+    checked: Counter[str] | None = None,
 ) -> tuple[list[Hit], int]:
     """All that the rules find, in the order of the places, and how much of the text is decided.
 
     A text that is not `final` goes on; what may have begun counts in its last `at_most` characters.
-    `before` is the character before it, if any.
+    `before` is the character before it, if any. `checked`: see `Finder.find`; None: none so far.
     """
     if not side.rules:
         return [], len(text)
@@ -34,10 +41,12 @@ def look(
         return [], len(text)
     decided = len(folded.data)
     tail = folded.start if at_most is None else max(folded.start, decided - 4 * at_most)
+    whole = final or at_most is not None
+    checked = Counter() if checked is None else checked
     found: list[tuple[int, int, Rule, str]] = []
     for rule in side.rules:
         for finder in rule.finders:
-            for place in finder.find(folded, final=final or at_most is not None):
+            for place in finder.find(folded, final=whole, checked=checked):
                 if place.open:
                     decided = min(decided, place.start)
                 else:

@@ -48,10 +48,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class OneSide:
-    """The rules of one side. `anything`: see `find.anything`."""
+    """The rules of one side. `anything`: see `find.anything`; `joined`: see `folding.bases`."""
 
     rules: tuple[Rule, ...]
     anything: find.Pattern | None
+    joined: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,9 @@ class Rules:
     def on(self, side: Side) -> OneSide:
         """The rules of one side."""
         rules = tuple(rule for rule in self.rules if side in rule.sides)
-        return OneSide(rules, find.anything(f for rule in rules for f in rule.finders))
+        finders = [finder for rule in rules for finder in rule.finders]
+        joined = frozenset[str]().union(*(finder.joined for finder in finders))
+        return OneSide(rules, find.anything(finders), joined)
 
 
 class InvalidRulesError(Exception):

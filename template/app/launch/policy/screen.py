@@ -7,6 +7,8 @@ it goes on; never more than `MOST_HELD` characters. What has left was judged.
 
 import asyncio
 import hashlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from app.foundation.errors import AppError
@@ -17,14 +19,15 @@ from app.launch.policy.folding import unfinished
 from app.launch.policy.look import Hit, look, merged
 from app.launch.policy.moderation import NAME, Moderation
 from app.launch.policy.rules import Rule, Rules, Side
-from app.launch.policy.vault import Vault
+from app.launch.policy.vault import Quotes, Vault
 from app.providers.base import Message
 from app.standards.availability.deadline import Deadline
 
 # Characters: what one match may hold back; of a longer one the rest is judged as new text.
 MOST_HELD = 4096
 # Longer texts (characters) are judged beside the event loop.
-_LONG = 20_000
+_LONG = 4_000
+_THREADS = 2
 _MOST_CLEAN = 20_000
 
 
@@ -45,20 +48,22 @@ class Policy:
         self.moderation = moderation
         self.on_input = rules.on("input")
         self.on_output = rules.on("output")
+        # Threads of its own: those of the loop look up hosts.
+        self.beside = ThreadPoolExecutor(_THREADS, thread_name_prefix="policy")
         self._clean: set[bytes] = set()
 
     def screen(self, record: RequestRecord, language: str, *, in_json: bool) -> "Screen":
         """The rules for one request; `in_json`: its answer is JSON."""
         return Screen(self, record, language, in_json=in_json)
 
-    def in_message(self, text: str) -> list[Hit]:
+    def in_message(self, text: str, checked: Counter[str]) -> list[Hit]:
         """What the rules find in a message. An old turn in which they found nothing costs nothing:
-        a hash of its text is remembered.
+        a hash of its text is remembered. `checked` counts the checks of the whole request.
         """
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         if digest in self._clean:
             return []
-        hits, _ = look(self.on_input, text)
+        hits, _ = look(self.on_input, text, checked=checked)
         if not hits:
             if len(self._clean) >= _MOST_CLEAN:
                 self._clean.clear()
@@ -81,6 +86,7 @@ class Screen:
         self._language = language
         self._in_json = in_json
         self._vault = Vault()
+        self._quotes = Quotes()
         self._held = ""
         self._before = ""
         self._look_at = 1
@@ -101,25 +107,27 @@ class Screen:
         """
         if not self._policy.on_input.rules:
             return messages
-        size = sum(len(message.text) for message in messages)
-        if size > _LONG:
-            return await asyncio.to_thread(self._judge_messages, messages, schema, stop)
-        return self._judge_messages(messages, schema, stop)
+        size = len(schema) + sum(len(message.text) for message in messages)
+        if size <= _LONG:
+            return self._judge_messages(messages, schema, stop)
+        loop, beside = asyncio.get_running_loop(), self._policy.beside
+        return await loop.run_in_executor(beside, self._judge_messages, messages, schema, stop)
 
     def _judge_messages(
         self, messages: tuple[Message, ...], schema: str, stop: tuple[str, ...]
     ) -> tuple[Message, ...]:
         for message in messages:
             self._vault.keep_clear_of(message.text)
+        checked: Counter[str] = Counter()
         users = [place for place, message in enumerate(messages) if message.role == "user"]
         newest = users[-1] if users else 0
         for text in stop:
-            for hit in look(self._policy.on_input, text)[0]:
+            for hit in look(self._policy.on_input, text, checked=checked)[0]:
                 self._refuse(hit.rule, "input", "stop")
-        for hit in look(self._policy.on_input, schema)[0]:
+        for hit in look(self._policy.on_input, schema, checked=checked)[0]:
             if hit.rule.action == "block" or hit.label == KEYS_LABEL:
                 self._refuse(hit.rule, "input", "response_format")
-        judged = [self._policy.in_message(message.text) for message in messages]
+        judged = [self._policy.in_message(message.text, checked) for message in messages]
         for hits in judged:
             self._stop(hits, "input", may_abstain=False)
         for place, hits in enumerate(judged):
@@ -163,6 +171,9 @@ class Screen:
         if not final and len(held) < self._look_at:
             self._held = held
             return ""
+        # What follows may join the last letter: nobody has seen it whole.
+        last = len(held) - (0 if final else unfinished(held, self._policy.on_output.joined))
+        held, joining = held[:last], held[last:]
         too_long = len(held) > MOST_HELD
         hits, safe = look(
             self._policy.on_output,
@@ -172,7 +183,7 @@ class Screen:
             at_most=LONGEST if too_long else None,
         )
         if not final:
-            safe = self._vault.begins(held[: min(safe, len(held) - unfinished(held))])
+            safe = self._vault.begins(held[:safe])
         if too_long:
             safe = max(safe, len(held) - LONGEST)
         # In the order of the text, so that it does not depend on how the answer was cut.
@@ -182,7 +193,7 @@ class Screen:
         for hit in reversed(merged(hits)):
             if hit.start < safe < hit.end:
                 safe = hit.end if too_long and self._stopped is None else hit.start
-        leaving, self._held = held[:safe], held[safe:]
+        leaving, self._held = held[:safe], held[safe:] + joining
         self._before = leaving[-1:] or self._before
         # What is held for long is looked at as it grows by a part, not with each letter.
         self._look_at = min(len(self._held) * 9 // 8, MOST_HELD) + 1
@@ -191,12 +202,21 @@ class Screen:
 
     def _hidden(self, text: str, hits: list[Hit], side: Side) -> str:
         parts, last = [], 0
+        quotes = self._quotes if side == "output" and self._in_json else None
         for hit in merged(hits):
             value = text[hit.start : hit.end]
             restore = hit.rule.restore and side == "input"
-            parts += [text[last : hit.start], self._vault.hide(hit.label, value, restore=restore)]
+            placeholder = self._vault.hide(hit.label, value, restore=restore)
+            if quotes is not None:
+                quotes.pass_by(text[last : hit.start])
+                # In the place of a number it must be a string, or it is no JSON.
+                placeholder = placeholder if quotes.inside else f'"{placeholder}"'
+                quotes.pass_by(value)
+            parts += [text[last : hit.start], placeholder]
             last = hit.end
             self._note(hit.rule, side)
+        if quotes is not None:
+            quotes.pass_by(text[last:])
         return "".join([*parts, text[last:]])
 
     def _stop(self, hits: list[Hit], side: Side, *, may_abstain: bool = True) -> None:
