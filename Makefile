@@ -27,7 +27,7 @@ app: $(READY)
 	@cd build/app && exec uv run --no-sync dev
 
 test: lint
-	pytest -n 2 --ignore=tests/deploy --ignore=tests/checklist --ignore=tests/test_stores.py $(ARGS)
+	pytest -n 2 --dist worksteal --ignore=tests/deploy --ignore=tests/checklist --ignore=tests/test_stores.py $(ARGS)
 
 test-checklist: $(READY)
 	CHECKLIST_JOBS=2 pytest -n 2 tests/checklist $(ARGS)
