@@ -274,6 +274,29 @@ async def test_what_is_hidden_in_json_leaves_json(policy: Policy) -> None:
         assert (json.loads(text), ended) == (expected, "stop")
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"a": "x\nProject Nightjar"}, '{"a": "x\\n'),
+        ({"a": "쏙독새 프로젝트"}, '{"a": "'),
+        ({"a": "\U0001d40froject Nightjar"}, '{"a": "'),
+        ({"a": "e\u0301 \\Project Nightjar"}, '{"a": "e\\u0301 \\\\'),
+        ({"a": f"1\n{PEM}\n!"}, '{"a": "1\\n[SECRET_1]\\n!"}'),
+        ({"a": "1\nEMP-1234\t2"}, '{"a": "1\\n[EMPLOYEE_1]\\t2"}'),
+    ],
+)
+async def test_an_escape_in_json_is_what_it_stands_for(
+    policy: Policy, said: dict[str, str], expected: str
+) -> None:
+    answer = json.dumps(said)
+    cuts = [[answer[:place], answer[place:]] for place in range(1, len(answer))]
+    for pieces in ([answer], list(answer), *cuts):
+        screen = policy.screen(RequestRecord("r"), "en", in_json=True)
+        text, ended = heard(screen, pieces)
+        assert text == expected, pieces
+        assert ended == ("stop" if text.endswith("}") else "content_policy_violation")
+
+
 def numbers(first: int, count: int) -> str:
     """Candidates of which none is a telephone number."""
     digits = (f"{n % 1_000_000:06}" for n in range(first * 7919, (first + count) * 7919, 7919))

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from app.launch.policy.folding import fold
+from app.launch.policy.json_text import unescaped
 from app.launch.policy.rules import OneSide, Rule
 
 
@@ -26,15 +27,18 @@ def look(
     before: str = "",
     at_most: int | None = None,
     checked: Counter[str] | None = None,
+    in_json: bool = False,
 ) -> tuple[list[Hit], int]:
     """All that the rules find, in the order of the places, and how much of the text is decided.
 
     A text that is not `final` goes on; what may have begun counts in its last `at_most` characters.
     `before` is the character before it, if any. `checked`: see `Finder.find`; None: none so far.
+    `in_json`: an escape in it is the letter that it stands for.
     """
     if not side.rules:
         return [], len(text)
-    folded = fold(text)
+    seen, origins = unescaped(text) if in_json else (text, None)
+    folded = fold(seen)
     if before:
         folded = folded.after(before)
     if side.anything is not None and side.anything.search(folded.data, folded.start) is None:
@@ -57,7 +61,8 @@ def look(
         return [], len(text)
     found.sort(key=lambda item: item[0])  # stable: at one place the earlier rule comes first
     offsets = sorted({decided, *(end for _, end, *_ in found), *(start for start, *_ in found)})
-    places = dict(zip(offsets, folded.places(offsets), strict=True))
+    at = folded.places(offsets)
+    places = dict(zip(offsets, at if origins is None else [origins[n] for n in at], strict=True))
     return [Hit(r, label, places[a], places[b]) for a, b, r, label in found], places[decided]
 
 

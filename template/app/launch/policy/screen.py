@@ -16,10 +16,11 @@ from app.foundation.record import PolicyHit, RequestRecord
 from app.launch.policy.data import KEYS_LABEL
 from app.launch.policy.find import LONGEST
 from app.launch.policy.folding import unfinished
+from app.launch.policy.json_text import Quotes, complete, unescaped
 from app.launch.policy.look import Hit, look, merged
 from app.launch.policy.moderation import NAME, Moderation
 from app.launch.policy.rules import Rule, Rules, Side
-from app.launch.policy.vault import Quotes, Vault
+from app.launch.policy.vault import Vault
 from app.providers.base import Message
 from app.standards.availability.deadline import Deadline
 
@@ -172,7 +173,7 @@ class Screen:
             self._held = held
             return ""
         # What follows may join the last letter: nobody has seen it whole.
-        last = len(held) - (0 if final else unfinished(held, self._policy.on_output.joined))
+        last = len(held) if final else self._seen_whole(held)
         held, joining = held[:last], held[last:]
         too_long = len(held) > MOST_HELD
         hits, safe = look(
@@ -181,6 +182,7 @@ class Screen:
             final=final,
             before=self._before,
             at_most=LONGEST if too_long else None,
+            in_json=self._in_json,
         )
         if not final:
             safe = self._vault.begins(held[:safe])
@@ -194,11 +196,22 @@ class Screen:
             if hit.start < safe < hit.end:
                 safe = hit.end if too_long and self._stopped is None else hit.start
         leaving, self._held = held[:safe], held[safe:] + joining
-        self._before = leaving[-1:] or self._before
+        seen = unescaped(leaving)[0] if self._in_json else leaving
+        self._before = seen[-1:] or self._before
         # What is held for long is looked at as it grows by a part, not with each letter.
         self._look_at = min(len(self._held) * 9 // 8, MOST_HELD) + 1
         hidden = self._hidden(leaving, [hit for hit in hits if hit.end <= safe], "output")
         return self._vault.restored(hidden, in_json=self._in_json)
+
+    def _seen_whole(self, text: str) -> int:
+        """How much of a text that goes on no longer depends on the next character."""
+        joined = self._policy.on_output.joined
+        if not self._in_json:
+            return len(text) - unfinished(text, joined)
+        end = complete(text)
+        seen, origins = unescaped(text[:end])
+        last = len(seen) - unfinished(seen, joined)
+        return last if origins is None else origins[last]
 
     def _hidden(self, text: str, hits: list[Hit], side: Side) -> str:
         parts, last = [], 0

@@ -8,24 +8,6 @@ _PLACEHOLDER = re.compile(r"\[([A-Z][A-Z0-9_]{0,39})_(\d{1,6})\]", re.IGNORECASE
 _BEGINNING = re.compile(r"\[[A-Za-z0-9_]{0,48}\Z")
 
 
-_QUOTE = re.compile(r'\\.?|"', re.DOTALL)
-
-
-class Quotes:
-    """Tells of a JSON text that comes in pieces whether it is inside a string."""
-
-    def __init__(self) -> None:
-        self.inside = False
-        self._escaped = False
-
-    def pass_by(self, text: str) -> None:
-        """Go on over a piece."""
-        start, self._escaped = int(self._escaped and bool(text)), self._escaped and not text
-        for found in _QUOTE.finditer(text, start):
-            self.inside ^= found[0] == '"'
-            self._escaped = found[0] == "\\"  # what it escapes comes with the next piece
-
-
 class Vault:
     """The same value has the same placeholder in the whole request, in the order of its turns.
 
