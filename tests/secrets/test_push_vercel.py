@@ -63,7 +63,7 @@ def test_all_that_the_app_needs_is_sent(
     hidden = {name for name, item in api.variables.items() if item["type"] == "sensitive"}
     assert hidden == SENT.keys() - {"DAILY_COST_CAP_USD"}
     assert all(item["target"] == ["production"] for item in api.variables.values())
-    assert "Deploy again" in done.stdout
+    assert "it takes another one" in done.stdout
     assert secrets(app, "check", **surroundings).returncode == 0
 
     # What can be compared and is the same is not sent again.

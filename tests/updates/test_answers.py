@@ -36,7 +36,9 @@ CHANGES = {
         "defaults",
         {"store": "redis", "deploy": "vercel"},
         ("REDIS_URL", "stores move --from", "Set up vercel", "uv lock"),
-        frozenset({"Dockerfile", "compose.yaml"}),
+        frozenset(
+            {"Dockerfile", "compose.yaml", "deploy/monitoring/alertmanager/alertmanager.yml"}
+        ),
     ),
     "from PostgreSQL on AWS to SQLite on Docker": Change(
         "aws, postgres",

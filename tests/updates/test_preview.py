@@ -77,7 +77,7 @@ def test_every_file_is_told_and_none_is_touched(app: Path, tmp_path: Path) -> No
         "app/summaries.py": "missing",
         **{
             f"app/yours/{name}": "yours"
-            for name in ("__init__.py", "routes.py", "system_prompt.md")
+            for name in ("__init__.py", "policy.toml", "routes.py", "system_prompt.md")
         },
         **{f"tests/yours/{name}": "yours" for name in ("__init__.py", "test_features.py")},
     }
