@@ -37,7 +37,7 @@ test-fire: $(READY)
 	pytest -n 3 tests/test_stores.py $(ARGS)
 
 test-deploy: $(READY)
-	pytest -n 2 --dist loadgroup tests/deploy $(ARGS)
+	pytest tests/deploy $(ARGS)
 
 STORES := sqlite,redis,postgres
 KEYS := 100000

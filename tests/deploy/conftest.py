@@ -14,15 +14,6 @@ from tests.deploy.project import EVERY_ADDRESS
 from tests.releases.snapshot import ROOT
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The targets run side by side; what shares an engine, tools or a build stays together."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            engine = "engine" in getattr(item, "fixturenames", ())
-            target = "docker" if engine else item.path.stem.split("_")[1]
-            item.add_marker(pytest.mark.xdist_group(target))
-
-
 @pytest.fixture(scope="session")
 def engine(folder: Path) -> Iterator[Engine]:
     """A running Docker engine. Without one the tests fail: a skipped proof proves nothing."""
