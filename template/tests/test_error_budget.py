@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import SecretStr
 
+from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.foundation.record import RequestRecord
 from app.foundation.settings import Settings
@@ -56,7 +57,9 @@ async def function(scope, receive, send):
 uvicorn.run(function, port=int(os.environ["PORT"]), log_level="warning")
 """
 QUESTION = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
-FAST, SLOW = "Requests fail so often", "Requests fail more often"
+_SAY = load_messages(load_project().language).text
+RECOVERED = _SAY("alert.title_recovered", app="", what="").partition("] ")[2]
+FAST, SLOW = _SAY("alert.what.availability_fast"), _SAY("alert.what.availability_slow")
 
 
 class Process:
@@ -134,7 +137,7 @@ async def test_a_burst_of_errors_is_reported_once_and_so_is_its_end(
     one.end("ok", 20)
     await look(one, other)
     found = await webhook.has(3)
-    assert {alert["title"].partition("Recovered: ")[2] or "" for alert in found[1:]} == {
+    assert {alert["title"].partition(RECOVERED)[2] or "" for alert in found[1:]} == {
         "",
         found[0]["title"].partition("] ")[2],
     }
@@ -167,7 +170,7 @@ async def test_a_slow_loss_is_a_ticket(
     clock.now += 73 * 3600
     one.end("ok", 20)
     await look(one, other)
-    assert "Recovered" in (await webhook.has(2))[1]["title"]
+    assert RECOVERED in (await webhook.has(2))[1]["title"]
 
 
 async def test_each_objective_speaks_for_itself(processes: list[Process], webhook: Webhook) -> None:
@@ -176,8 +179,8 @@ async def test_each_objective_speaks_for_itself(processes: list[Process], webhoo
     one.end("refused", 20)
     await look(one, other)
     titles = " ".join(alert["title"] for alert in await webhook.has(2))
-    assert "Answers are so often late" in titles
-    assert "Too many requests are refused" in titles
+    assert _SAY("alert.what.latency_fast") in titles
+    assert _SAY("alert.what.refusal") in titles
 
 
 async def test_it_outlives_every_process(
@@ -221,7 +224,7 @@ async def test_the_days_cost_is_watched_where_an_objective_is_stated(
         await store.settle(Settlement(name, cost))
         await look(watching, *processes)
         await webhook.has(0 if name == "a" else 1)
-    assert "Today has cost more" in webhook.titles[0]
+    assert _SAY("alert.what.cost") in webhook.titles[0]
     clock.now += 86400
     await look(watching)
     await webhook.has(2)
