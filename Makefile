@@ -34,7 +34,7 @@ test-checklist: $(READY)
 
 # The stores side by side: a run of one mostly waits, for leases and time limits.
 test-fire: $(READY)
-	pytest -n 3 tests/test_stores.py $(ARGS)
+	pytest -n 2 tests/test_stores.py $(ARGS)
 
 test-deploy: $(READY)
 	pytest tests/deploy $(ARGS)
