@@ -9,8 +9,8 @@ way to a provider. Nothing is spent before `admit`, and whatever happens after i
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -169,22 +169,16 @@ class RequestPath:
     ) -> tuple[Message, ...]:
         """The messages as a provider may see them. Raises `AbstainedError` too."""
         schema, stop = asked.schema(request), asked.stop(request)
-        try:
-            async with deadline.limit():
-                return await screen.messages(messages, schema, stop)
-        except TimeoutError:
-            raise AppError("time_budget_exceeded") from None
+        async with _in_time(deadline):
+            return await screen.messages(messages, schema, stop)
 
     async def _plan(self, messages: tuple[Message, ...], schema: str, deadline: Deadline) -> Plan:
         """Count, refuse what is too long, and choose the turns that are sent."""
         own = (Message("system", self._instructions),) if self._instructions else ()
         conversation = split((*own, *messages))
-        try:
-            async with deadline.limit():
-                smallest = await self._gate.check(conversation, schema)
-                return await self._history.plan(conversation, smallest)
-        except TimeoutError:
-            raise AppError("time_budget_exceeded") from None
+        async with _in_time(deadline):
+            smallest = await self._gate.check(conversation, schema)
+            return await self._history.plan(conversation, smallest)
 
     def _order(self, model: str) -> tuple[Target, ...]:
         """The fallback order; a model that is asked for by name comes first."""
@@ -216,7 +210,9 @@ class RequestPath:
             except AppError as error:
                 if not (keeping.cached and error.code == "idempotency_in_progress"):
                     raise
-                await _wait(context.deadline)
+                # Somebody asks an equal question: its answer will do.
+                async with _in_time(context.deadline):
+                    await asyncio.sleep(LOOK_AGAIN_SECONDS)
                 continue
             if isinstance(admitted, Reservation):
                 return admitted
@@ -333,11 +329,12 @@ class RequestPath:
         await reservation.settle(bill.close(), answer)
 
 
-async def _wait(deadline: Deadline) -> None:
-    """Wait a little for the answer to an equal question. Raises `AppError` when time is up."""
+@asynccontextmanager
+async def _in_time(deadline: Deadline) -> AsyncIterator[None]:
+    """A block that ends with `AppError` when the request's time is up."""
     try:
         async with deadline.limit():
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            yield
     except TimeoutError:
         raise AppError("time_budget_exceeded") from None
 

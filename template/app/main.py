@@ -101,8 +101,7 @@ def create_app() -> FastAPI:
     counter = TokenCounter(settings.max_input_tokens)
     gate = Gate(counter, settings.max_input_tokens)
 
-    moderation = Moderation(settings)
-
+    moderation = None if settings.moderation == "off" else Moderation(settings)
     path = RequestPath(
         settings=settings,
         guard=guard,
@@ -134,7 +133,8 @@ def create_app() -> FastAPI:
         await alerts.close(SHUTDOWN_SECONDS)
         for target in targets:
             await target.provider.close()
-        await moderation.close()
+        if moderation is not None:
+            await moderation.close()
         await store.close()
         await telemetry.close(SHUTDOWN_SECONDS)
 

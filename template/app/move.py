@@ -9,12 +9,11 @@ from decimal import Decimal
 
 from pydantic import SecretStr
 
-from app.foundation.checks import UnreadableSourceError
 from app.foundation.messages import load_messages
 from app.foundation.project import load_project
-from app.foundation.settings import InvalidSettingsError, Settings, read_settings
+from app.foundation.settings import Settings
 from app.preflight import check_store
-from app.standards.environment import stop
+from app.standards.environment import settings_so_far, stop
 from app.stores.base import Spending, StoreUnavailableError
 from app.stores.choose import choose_store
 from app.stores.moving import InFlightError, Kind, Moved, MoveError, Records, move, open_records
@@ -104,13 +103,7 @@ async def _spending(settings: Settings) -> Spending:
 
 def _settings(target: str | None) -> Settings:
     """The environment, as far as it is right: what a move needs is where the store is."""
-    problems = []
-    try:
-        settings = read_settings()
-    except InvalidSettingsError as error:
-        settings, problems = error.settings, error.problems
-    except UnreadableSourceError as error:
-        stop([error.problem])
+    settings, problems = settings_so_far()
     if target is not None:
         if _kind(target) != load_project().store:
             raise MoveError("other_store", store=load_project().store)

@@ -6,12 +6,11 @@ import getpass
 import socket
 import sys
 
-from app.foundation.checks import UnreadableSourceError
 from app.foundation.messages import load_messages
 from app.foundation.project import load_project
-from app.foundation.settings import InvalidSettingsError, Settings, read_settings
+from app.foundation.settings import Settings
 from app.launch.switches import LOOK_EVERY_SECONDS, Off, Switches, switch_names
-from app.standards.environment import stop
+from app.standards.environment import settings_so_far
 from app.stores.base import StoreSetupError, StoreUnavailableError
 from app.stores.choose import choose_store
 
@@ -31,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         turn.add_argument("--why", default="", help=say("switch.help_why"))
         turn.add_argument("--yes", action="store_true", help=say("switch.help_yes"))
     given = parser.parse_args(arguments)
-    settings = _settings()
+    settings, _ = settings_so_far()  # all that a switch needs is where the store is
     names = switch_names((name, getattr(settings, f"{name}_model")) for name in _real(settings))
     if given.command != "list":
         if given.name not in names:
@@ -67,16 +66,6 @@ async def _do(given: argparse.Namespace, settings: Settings, names: tuple[str, .
     finally:
         await store.close()
     return [say(f"switch.done_{given.command}", name=given.name, seconds=LOOK_EVERY_SECONDS)]
-
-
-def _settings() -> Settings:
-    """The environment, as far as it is right: what a switch needs is where the store is."""
-    try:
-        return read_settings()
-    except InvalidSettingsError as error:
-        return error.settings
-    except UnreadableSourceError as error:
-        stop([error.problem])
 
 
 def _real(settings: Settings) -> list[str]:

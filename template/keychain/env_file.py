@@ -49,19 +49,25 @@ def write(path: Path, name: str, value: str) -> None:
     if _values(new) != _values(old) | {name: value}:
         raise RefusedError("unwritable_value", name=name, file=path.name, sign="${")
     try:
-        # Made with mode 600, and under a name that git and images ignore.
-        handle, scratch = tempfile.mkstemp(prefix=f"{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(new.encode("utf-8"))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(scratch, target)
-        except BaseException:
-            Path(scratch).unlink(missing_ok=True)
-            raise
+        write_whole(target, new, MODE)
     except OSError as error:
         raise RefusedError("unwritable_file", file=path.name, reason=error.strerror) from None
+
+
+def write_whole(path: Path, text: str, mode: int) -> None:
+    """Let the file be `text`, at once or not at all. Raises `OSError`."""
+    # Made with mode 600, and under a name that git and images ignore.
+    handle, scratch = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(scratch).chmod(mode)
+        os.replace(scratch, path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
 
 
 def _text(path: Path) -> str:

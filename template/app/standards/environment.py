@@ -29,18 +29,25 @@ def load_or_exit(*checks: Check) -> Settings:
     """
     if unreadable := unreadable_secrets(Settings.model_fields):
         stop(unreadable)
-    problems: list[Problem] = []
-    try:
-        settings = read_settings()
-    except InvalidSettingsError as error:
-        settings, problems = error.settings, error.problems
-    except UnreadableSourceError as error:
-        stop([error.problem])  # what is missing without it is no news
+    settings, problems = settings_so_far()
     for check in checks:
         problems += check(settings)
     if problems:
         stop(problems)
     return settings
+
+
+def settings_so_far() -> tuple[Settings, list[Problem]]:
+    """The settings, as far as they are right, and what is wrong with the others.
+
+    A source that cannot be read ends with exit code 78.
+    """
+    try:
+        return read_settings(), []
+    except InvalidSettingsError as error:
+        return error.settings, error.problems
+    except UnreadableSourceError as error:
+        stop([error.problem])  # what is missing without it is no news
 
 
 def stop(problems: list[Problem]) -> NoReturn:

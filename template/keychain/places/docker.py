@@ -2,12 +2,11 @@
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from app.foundation.project import load_project
-from keychain.env_file import open_to_others
+from keychain.env_file import open_to_others, write_whole
 from keychain.messages import say
 from keychain.places import Held, Place, PlaceError
 from keychain.values import NAME, POSTGRES_PASSWORD, brings_postgres, is_secret
@@ -66,7 +65,7 @@ class _Docker:
             try:
                 self._folder.mkdir(exist_ok=True)
                 self._folder.chmod(FOLDER_MODE)
-                _write(self._folder / name, value)
+                write_whole(self._folder / name, value, FILE_MODE)
             except OSError as error:
                 raise PlaceError(
                     self.title, "docker.unwritable", name=name, reason=error.strerror
@@ -85,17 +84,3 @@ class _Docker:
 
 def _readable_by_a_container(path: Path) -> bool:
     return os.name != "posix" or bool(path.stat().st_mode & stat.S_IROTH)
-
-
-def _write(path: Path, value: str) -> None:
-    handle, scratch = tempfile.mkstemp(prefix=".", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(value)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(scratch).chmod(FILE_MODE)
-        os.replace(scratch, path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise

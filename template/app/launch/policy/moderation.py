@@ -5,8 +5,6 @@ has judged is refused. It is asked once, after the limits and before the model, 
 have left of the text; it has a time limit of its own. What it flags is blocked.
 """
 
-from typing import Literal
-
 import httpx2
 from loguru import logger
 
@@ -23,10 +21,10 @@ NAME = "moderation"
 
 
 class Moderation:
-    """Asks the endpoint, where `mode` is not off."""
+    """Asks the endpoint; MODERATION is `open` or `closed`."""
 
     def __init__(self, settings: Settings) -> None:
-        self.mode: Literal["off", "open", "closed"] = settings.moderation
+        self.mode = settings.moderation
         self._seconds = settings.moderation_timeout_seconds
         key = settings.openai_api_key
         url = settings.moderation_base_url or settings.openai_base_url or URL
@@ -36,11 +34,6 @@ class Moderation:
             timeout=self._seconds,
             follow_redirects=False,
         )
-
-    @property
-    def on(self) -> bool:
-        """True where it is asked."""
-        return self.mode != "off"
 
     async def flags(self, text: str, deadline: Deadline) -> bool | None:
         """True for what the endpoint flags; None where it failed and may.

@@ -9,6 +9,7 @@ import hashlib
 import re
 import tomllib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -172,6 +173,11 @@ def read_rules(named: str | None) -> Rules:
     except OSError as error:
         facts = {"path": shown, "reason": error.strerror or type(error).__name__}
         raise InvalidRulesError([Problem("policy_file", "policy_unreadable", facts)]) from None
+    return _compiled(shown, content)
+
+
+@lru_cache(maxsize=1)  # a start asks twice: whether they are right, and then for the rules
+def _compiled(shown: str, content: bytes) -> Rules:
     try:
         text = content.decode()
         written = tomllib.loads(text)

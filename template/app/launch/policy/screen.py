@@ -142,7 +142,7 @@ class Screen:
     async def moderate(self, messages: tuple[Message, ...], deadline: Deadline) -> None:
         """Have the newest turn judged by the provider's endpoint, where that is turned on."""
         moderation = self._policy.moderation
-        if moderation is None or not moderation.on:
+        if moderation is None:
             return
         newest = next((m.text for m in reversed(messages) if m.role == "user"), "")
         if not newest:
