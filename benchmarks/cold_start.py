@@ -23,8 +23,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.apps import cpu_seconds
-from tests.deploy.aws import free_port
+from benchmarks.apps import cpu_seconds, free_port
 from tests.deploy.aws_tools import install
 from tests.deploy.stage import store_server
 from tests.deploy.vercel import Function

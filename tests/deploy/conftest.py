@@ -1,7 +1,5 @@
 """The engine and the fake provider that all Docker tests share."""
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import pytest
 from tests.deploy.engine import Engine, running_engine
 from tests.deploy.packages import NoEngineError
 from tests.deploy.project import EVERY_ADDRESS
+from tests.deploy.stage import load_fakes
 from tests.releases.snapshot import ROOT
 
 
@@ -27,16 +26,7 @@ def engine(folder: Path) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def fakes(folder: Path) -> Any:
     """The package of the app's own fake provider."""
-    package = folder / "template/tests/fake_provider"
-    spec = importlib.util.spec_from_file_location(
-        "fake_of_docker", package / "__init__.py", submodule_search_locations=[str(package)]
-    )
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_fakes(folder / "template", "fake_of_docker")
 
 
 @pytest.fixture

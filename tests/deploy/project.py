@@ -255,13 +255,18 @@ def chats(project: Project) -> None:
     assert refused.status_code == 401
     assert refused.json()["error"]["code"] == "invalid_api_key"
     with project.http(KEY) as client:
-        answer = client.post("/v1/chat/completions", json=question("Hello"))
-        assert answer.status_code == 200, answer.text
-        assert "Hello" in answer.json()["choices"][0]["message"]["content"]
-        with client.stream(
-            "POST", "/v1/chat/completions", json=question("Hello", stream=True)
-        ) as stream:
-            text, finished = spoken(stream.iter_lines())
+        answers_both_ways(client)
+
+
+def answers_both_ways(client: httpx2.Client) -> None:
+    """A plain answer and a streamed one."""
+    answer = client.post("/v1/chat/completions", json=question("Hello"))
+    assert answer.status_code == 200, answer.text
+    assert "Hello" in answer.json()["choices"][0]["message"]["content"]
+    with client.stream(
+        "POST", "/v1/chat/completions", json=question("Hello", stream=True)
+    ) as stream:
+        text, finished = spoken(stream.iter_lines())
     assert "Hello" in text
     assert finished
 

@@ -22,6 +22,7 @@ from tests.deploy.project import (
     SEND_TO_SERVER,
     TRY_TO_WRITE,
     Project,
+    answers_both_ways,
     build,
     built,
     chats,
@@ -29,7 +30,6 @@ from tests.deploy.project import (
     on_the_fake,
     question,
     spent,
-    spoken,
     stop_in_mid_stream,
 )
 
@@ -107,15 +107,7 @@ def test_an_image_built_again_has_the_new_code(project: Project) -> None:
 def test_it_chats_on_the_demo_provider_and_can_write_nowhere_else(project: Project) -> None:
     with project.running(DEMO):
         with project.http() as client:
-            answer = client.post("/v1/chat/completions", json=question("Hello"))
-            assert answer.status_code == 200, answer.text
-            assert "Hello" in answer.json()["choices"][0]["message"]["content"]
-            with client.stream(
-                "POST", "/v1/chat/completions", json=question("Hello", stream=True)
-            ) as stream:
-                text, finished = spoken(stream.iter_lines())
-            assert "Hello" in text
-            assert finished
+            answers_both_ways(client)
 
         status = project.python("print(open('/proc/1/status').read())")
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)

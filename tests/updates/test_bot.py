@@ -19,7 +19,7 @@ import yaml
 
 from tests.kit import TEMPLATE
 from tests.releases.snapshot import git
-from tests.updates.preview import COMMAND, NEW, project, save, two_releases
+from tests.updates.preview import COMMAND, NEW, project, save
 
 WORKFLOW = TEMPLATE / ".github/workflows/update.yml"
 JOBS = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]
@@ -154,22 +154,6 @@ class Repository:
     @property
     def branches(self) -> list[str]:
         return git(self.origin, "branch", "--format=%(refname:short)").decode().split()
-
-
-@pytest.fixture(scope="module")
-def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return two_releases(tmp_path_factory.mktemp("releases") / "template")
-
-
-@pytest.fixture(scope="module")
-def pristine(releases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return project(releases, tmp_path_factory.mktemp("pristine") / "app")
-
-
-@pytest.fixture
-def app(pristine: Path, tmp_path: Path) -> Path:
-    """The user's clone."""
-    return shutil.copytree(pristine, tmp_path / "app", symlinks=True)
 
 
 @pytest.fixture

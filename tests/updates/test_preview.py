@@ -17,30 +17,12 @@ from tests.updates.preview import (
     NEW,
     OLD,
     preview,
-    project,
     save,
     state,
-    two_releases,
     untouched,
 )
 
 BRANCH = "survival-kit-2.0.0"
-
-
-@pytest.fixture(scope="module")
-def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return two_releases(tmp_path_factory.mktemp("releases") / "template")
-
-
-@pytest.fixture(scope="module")
-def pristine(releases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return project(releases, tmp_path_factory.mktemp("pristine") / "app")
-
-
-@pytest.fixture
-def app(pristine: Path, tmp_path: Path) -> Path:
-    """A copy of the app, for one test to change."""
-    return shutil.copytree(pristine, tmp_path / "app", symlinks=True)
 
 
 def edit(app: Path, name: str, old: str, new: str) -> None:
