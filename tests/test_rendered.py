@@ -276,11 +276,12 @@ def test_settings_are_those_of_the_app(app: App) -> None:
     offered = re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", text, re.MULTILINE)
     assert len(offered) == len(set(offered))
     missing = tuple(f"{name}_" for name in PROVIDERS if name not in app.given["providers"])
-    settings = ast.parse((app.path / "app/foundation/settings.py").read_text(encoding="utf-8"))
+    rooms = [app.path / f"app/foundation/{name}.py" for name in ("settings", "launch_settings")]
     known = {
         line.target.id.upper()
-        for node in ast.walk(settings)
-        if isinstance(node, ast.ClassDef) and node.name == "Settings"
+        for room in rooms
+        for node in ast.walk(ast.parse(room.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name in {"Settings", "LaunchSettings"}
         for line in node.body
         if isinstance(line, ast.AnnAssign)
         and isinstance(line.target, ast.Name)

@@ -33,6 +33,8 @@ FLOORS = [
     {"launch"},
     {"asked", "exchange", "health", "hosting", "summaries", "targets", "watch"},
     {"answers"},
+    {"work"},
+    {"streaming"},
     {"guarded"},
     {"preflight", "edge", "switch"},
     {"move"},
@@ -44,7 +46,7 @@ FLOORS = [
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 9_470
+MOST_CODE = 9_510
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

@@ -9,44 +9,33 @@ way to a provider. Nothing is spent before `admit`, and whatever happens after i
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 
 from loguru import logger
 
 from app import asked, wire
-from app.answers import JSON, SSE, Answers, Keeping, abstention, in_words, screened
-from app.exchange import Context, Event, Live, Whole
+from app.answers import JSON, Answers, abstention, screened
+from app.exchange import Context, Live, Whole
 from app.foundation.errors import AppError
 from app.foundation.settings import Settings
 from app.launch.caching import LOOK_AGAIN_SECONDS
 from app.launch.policy.screen import AbstainedError, Policy, Screen
 from app.launch.switches import Switches
-from app.providers.base import Message, Prompt, Usage
+from app.providers.base import Message, Prompt
 from app.standards.availability.bill import Bill
 from app.standards.availability.deadline import Deadline
-from app.standards.availability.relay import Call, Relay, Stream, Target
+from app.standards.availability.relay import Call, Relay, Target
 from app.standards.spending.guard import Guard, Reservation
 from app.standards.tokens.counting import prompt_bound
 from app.standards.tokens.gate import Gate, split
 from app.standards.tokens.history import History, Plan
 from app.stores.base import StoredAnswer
-from app.summaries import Background, Summaries
-
-
-@dataclass(slots=True)
-class _Work:
-    """A request inside the path."""
-
-    request: wire.ChatRequest
-    context: Context
-    targets: tuple[Target, ...]
-    background: Background
-    keeping: Keeping
-    screen: Screen
-    bill: Bill
+from app.streaming import streamed
+from app.summaries import Summaries
+from app.work import Work
 
 
 class RequestPath:
@@ -117,11 +106,11 @@ class RequestPath:
         except BaseException as error:
             await self._give_up(work, reservation, error)
             raise
-        events = self._events(work, reservation, stream)
+        events = streamed(work, reservation, stream)
         await anext(events)  # from here on closing it settles, even if nothing of it is read
         return Live(events, context.deadline)
 
-    async def _consider(self, request: wire.ChatRequest, context: Context) -> _Work:
+    async def _consider(self, request: wire.ChatRequest, context: Context) -> Work:
         """Everything that can be decided before anything is spent."""
         settings, record = self._settings, context.record
         record.caller = context.caller.name
@@ -145,7 +134,7 @@ class RequestPath:
         background = await self._summaries.background(plan, context.caller.name)
         if settings.log_prompts:
             logger.info("prompt", prompt=[asdict(message) for message in messages])
-        return _Work(request, context, targets, background, keeping, screen, Bill(record))
+        return Work(request, context, targets, background, keeping, screen, Bill(record))
 
     def _question(self, request: wire.ChatRequest, targets: tuple[Target, ...]) -> dict[str, Any]:
         """All that an answer depends on, beside the caller."""
@@ -197,7 +186,7 @@ class RequestPath:
         """The allow-list: what `model` may say."""
         return ["auto", *dict.fromkeys(target.provider.model for target in self._targets)]
 
-    async def _admit(self, work: _Work) -> Reservation | Whole:
+    async def _admit(self, work: Work) -> Reservation | Whole:
         """Reserve the worst case of everything that may follow, or replay an earlier answer."""
         output = asked.output_cap(work.request, self._settings)
         amount = self._relay.worst_nano(work.targets, self._input_bound(work), output)
@@ -220,12 +209,12 @@ class RequestPath:
                 return replayed
             keeping.give_up(context)
 
-    def _input_bound(self, work: _Work) -> int:
+    def _input_bound(self, work: Work) -> int:
         plan = work.background.plan
         messages = [*plan.system, *work.background.longest(), *plan.messages]
         return prompt_bound(messages, asked.schema(work.request))
 
-    async def _dispatch(self, work: _Work, reservation: Reservation) -> Call:
+    async def _dispatch(self, work: Work, reservation: Reservation) -> Call:
         """From here on a provider may be called, and money may be owed."""
         request, record, plan = work.request, work.context.record, work.background.plan
         await work.screen.moderate(plan.messages, work.context.deadline)
@@ -253,68 +242,7 @@ class RequestPath:
         bound = prompt_bound(prompt.messages, asked.schema(request))
         return Call(prompt, bound, work.context.deadline, work.bill, record)
 
-    async def _events(
-        self, work: _Work, reservation: Reservation, stream: Stream
-    ) -> AsyncGenerator[Event, None]:
-        record = work.context.record
-        writer = wire.ChunkWriter(record)
-        sent: list[bytes] = []
-        keep = sent.append if work.keeping.execution else _forget
-        try:
-            yield Event(b"")
-            async with aclosing(self._answer_events(work, writer, stream)) as events:
-                async for event in events:
-                    keep(event.data)
-                    yield event
-            keep(wire.DONE)
-            # Before the end mark leaves: who reads it may ask again with the same key.
-            body = b"".join(sent)
-            await reservation.settle(work.bill.close(), work.keeping.kept(200, SSE, body))
-            yield Event(wire.DONE)
-        except AppError as error:
-            record.error_code = error.code
-            event_bytes = wire.error_event(error.body(work.context.messages, record.request_id))
-            keep(event_bytes)
-            body = b"".join(sent)
-            await reservation.settle(work.bill.close(), work.keeping.kept(200, SSE, body))
-            yield Event(event_bytes, error=error)
-        finally:
-            # The client left, or the worker stops: what was sent so far is kept as incomplete.
-            await stream.pieces.aclose()
-            if not reservation.ended:
-                partial = work.keeping.kept(200, SSE, b"".join(sent), complete=False)
-                await reservation.settle(work.bill.close(), partial)
-
-    async def _answer_events(
-        self, work: _Work, writer: wire.ChunkWriter, stream: Stream
-    ) -> AsyncGenerator[Event, None]:
-        usage: Usage | None = None
-        reason = "stop"
-        begun = ""
-        yield Event(writer.role())
-        try:
-            async for piece in stream.pieces:
-                usage = piece.usage or usage
-                reason = piece.finish_reason or reason
-                if text := work.screen.push(piece.text):
-                    begun = "\n\n"
-                    yield Event(writer.text(text), text)
-                work.screen.verdict()
-            if text := work.screen.rest():
-                begun = "\n\n"
-                yield Event(writer.text(text), text)
-            work.screen.verdict()
-        except AbstainedError as error:
-            await stream.pieces.aclose()  # nobody will read what else it would say
-            text, reason = begun + in_words(error, work.context), "stop"
-            yield Event(writer.text(text), text)
-        work.keeping.judge(reason, work.context.record, work.screen)
-        yield Event(writer.finish(reason, work.screen.abstained))
-        options = work.request.stream_options
-        if options is not None and options.include_usage and usage is not None:
-            yield Event(writer.usage(usage, work.context.record))
-
-    async def _give_up(self, work: _Work, reservation: Reservation, error: BaseException) -> None:
+    async def _give_up(self, work: Work, reservation: Reservation, error: BaseException) -> None:
         """End a reservation whose request failed before anything was sent to the client."""
         bill, record = work.bill, work.context.record
         answer: StoredAnswer | None = None
@@ -337,7 +265,3 @@ async def _in_time(deadline: Deadline) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise AppError("time_budget_exceeded") from None
-
-
-def _forget(_: bytes) -> None:
-    """Nothing of a stream is kept that stands for no key and no cached question."""

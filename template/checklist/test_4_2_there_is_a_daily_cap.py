@@ -100,7 +100,7 @@ def test_a_stream_that_the_client_left_is_charged(
     billed = _billed(fake)
     until(lambda: _spent(app) >= billed, 5)
     seen = seen_as("charged", billed=f"{billed:.6f}", charged=f"{_spent(app):.6f}")
-    check.that(_spent(app) >= billed > 0, "left_stream", seen=seen, look="app/guarded.py")
+    check.that(_spent(app) >= billed > 0, "left_stream", seen=seen, look="app/streaming.py")
     check.found("charged", billed=f"{billed:.6f}", charged=f"{_spent(app):.6f}")
 
 

@@ -6,8 +6,7 @@ Secrets Manager where AWS_SECRET_NAME is set.
 """
 
 import os
-from decimal import Decimal
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -30,21 +29,22 @@ from pydantic_settings import (
 
 from app.foundation import checks
 from app.foundation.checks import Problem
+from app.foundation.fields import (
+    Network,
+    Seconds,
+    Secret,
+    SecretUrl,
+    Url,
+    Usd,
+    UsdPerMillionTokens,
+    Words,
+)
+from app.foundation.launch_settings import LaunchSettings
 from app.foundation.project import load_project
 from app.foundation.sources import SECRETS, with_secret_manager
 
 NANO_PER_USD = 1_000_000_000
 SQLITE_URL = "sqlite:///data/app.db"  # below the folder that the app is started in
-
-Seconds = Annotated[float, Field(gt=0, le=900, allow_inf_nan=False)]
-Usd = Annotated[Decimal, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
-Percent = Annotated[Decimal, Field(gt=0, le=Decimal("99.99"), allow_inf_nan=False)]
-UsdPerMillionTokens = Annotated[Decimal, Field(ge=0, le=100_000, allow_inf_nan=False)]
-Secret = Annotated[SecretStr, AfterValidator(checks.secret)]
-Url = Annotated[str, AfterValidator(checks.http_url)]
-SecretUrl = Annotated[SecretStr, AfterValidator(checks.secret_http_url)]
-Words = Annotated[tuple[str, ...], NoDecode]
-Network = IPv4Network | IPv6Network
 
 
 def _model_of(provider: str) -> Any:
@@ -61,7 +61,7 @@ class InvalidSettingsError(Exception):
         self.settings = settings
 
 
-class Settings(BaseSettings):
+class Settings(LaunchSettings):
     """The environment, checked. Field names are the variables' names in lower case."""
 
     model_config = SettingsConfigDict(
@@ -112,12 +112,6 @@ class Settings(BaseSettings):
     app_timezone: Annotated[str, AfterValidator(checks.timezone)] = "UTC"
     idempotency_ttl_seconds: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
     cache_ttl_seconds: Annotated[int, Field(ge=0, le=30 * 86400)] = 300
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    seed: int | None = None
-    policy_file: str | None = None
-    moderation: Literal["off", "open", "closed"] = "off"
-    moderation_base_url: Url | None = None
-    moderation_timeout_seconds: Seconds = 3
 
     max_input_tokens: Annotated[int, Field(ge=50, le=2_000_000)] = 4000
     max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
@@ -131,15 +125,6 @@ class Settings(BaseSettings):
     pool_timeout_seconds: Seconds = 5
     store_timeout_seconds: Seconds = 1
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
-
-    slo_availability_percent: Percent = Decimal("99.5")
-    slo_latency_ms: Annotated[int, Field(ge=1, le=900_000)] = 10_000
-    slo_latency_percent: Percent = Decimal(95)
-    slo_fallback_percent: Percent = Decimal(10)
-    slo_refusal_percent: Percent = Decimal(20)
-    slo_cost_usd_per_day: Usd | None = None
-    slo_alerts: bool = True
-    slo_min_events: Annotated[int, Field(ge=1, le=1_000_000)] = 20
 
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     cors_origins: Words = ()

@@ -7,7 +7,8 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from starlette.datastructures import Headers
 
 from app.foundation.errors import AppError
-from app.foundation.settings import Network, Settings
+from app.foundation.fields import Network
+from app.foundation.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,29 @@
+"""The settings of the launch safeguards. All settings are read as one: `settings.py`."""
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from app.foundation.fields import Percent, Seconds, Url, Usd
+
+
+class LaunchSettings(BaseSettings):
+    """What the safeguards of `app/launch` may be told."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    seed: int | None = None
+    policy_file: str | None = None
+    moderation: Literal["off", "open", "closed"] = "off"
+    moderation_base_url: Url | None = None
+    moderation_timeout_seconds: Seconds = 3
+
+    slo_availability_percent: Percent = Decimal("99.5")
+    slo_latency_ms: Annotated[int, Field(ge=1, le=900_000)] = 10_000
+    slo_latency_percent: Percent = Decimal(95)
+    slo_fallback_percent: Percent = Decimal(10)
+    slo_refusal_percent: Percent = Decimal(20)
+    slo_cost_usd_per_day: Usd | None = None
+    slo_alerts: bool = True
+    slo_min_events: Annotated[int, Field(ge=1, le=1_000_000)] = 20
