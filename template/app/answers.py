@@ -96,7 +96,7 @@ class Keeping:
                 record.headers["Retry-After"] = str(int(replay.expires_in) + 1)
         if not stored.complete:
             record.error_code = lost.code
-            body += wire.error_event(lost.body(context.messages, record.request_id))
+            body += wire.error_event(lost.body(context.messages, record))
         return Whole(stored.status, stored.media_type, body)
 
 

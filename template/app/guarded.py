@@ -249,7 +249,7 @@ class RequestPath:
         if isinstance(error, AppError) and (bill.reached or error.status < 500):
             if work.keeping.keyed:
                 error.headers["x-should-retry"] = "false"  # the key now stands for this error
-            body = json.dumps(error.body(work.context.messages, record.request_id))
+            body = json.dumps(error.body(work.context.messages, record))
             answer = work.keeping.kept(error.status, JSON, body.encode())
         elif bill.reached and work.keeping.keyed:
             # Cancelled in mid-call: nobody knows what the provider did with it.

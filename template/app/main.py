@@ -185,6 +185,7 @@ def create_app() -> FastAPI:
         RequestLog,
         render_error=errors.render_code,
         observers=(watch.request_ended, budget.request_ended),
+        span=telemetry.phase,
     )
     errors.install(app)
 

@@ -9,34 +9,24 @@ it fits; then the next target. Nothing is retried once a streamed byte has left.
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from loguru import logger
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_any,
-    wait_random_exponential,
-)
-from tenacity.stop import stop_base
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_any
 
 from app.foundation.errors import AppError
 from app.foundation.record import RequestRecord
 from app.providers.base import Answer, Piece, Prompt, Provider, ProviderError, Usage
 from app.providers.prices import Price
+from app.standards.availability.backoff import NoTimeLeft, pause
 from app.standards.availability.bill import MAX_CHARACTERS_PER_TOKEN, Bill
 from app.standards.availability.breaker import Breaker
 from app.standards.availability.deadline import Deadline
+from app.standards.availability.observer import ObservedCall, Observer
 
 T = TypeVar("T")
 
-# The n-th pause is random between 0 and FIRST * 2^n seconds, and never over MAX.
-FIRST_PAUSE_SECONDS = 0.5
-MAX_PAUSE_SECONDS = 8.0
 # What a client is told to wait when no target says anything better.
 RETRY_AFTER_SECONDS = 10.0
 
@@ -48,16 +38,6 @@ class Target:
     provider: Provider
     price: Price
     breaker: Breaker
-
-
-class Observer(Protocol):
-    """Hears of every attempt: for metrics, traces and alerts."""
-
-    def attempt(self, provider: str, model: str, outcome: str) -> None: ...
-
-    def fallback(self) -> None: ...
-
-    def span(self, provider: str, model: str) -> AbstractContextManager[object]: ...
 
 
 @dataclass(slots=True)
@@ -80,6 +60,16 @@ class Stream:
 
     target: Target
     pieces: AsyncGenerator[Piece, None]
+    observed: ObservedCall
+
+    async def close(self) -> None:
+        """End the call at the provider, if it has not ended."""
+        await self.pieces.aclose()
+        self.observed.end("cancelled")
+
+
+# One call to a target, within a deadline.
+Attempt = Callable[[Target, Deadline, ObservedCall], Awaitable[T]]
 
 
 class Relay:
@@ -102,7 +92,7 @@ class Relay:
     async def stream(self, call: Call, targets: tuple[Target, ...]) -> Stream:
         """An answer that has begun, or `AppError` when no target began one."""
 
-        async def attempt(target: Target, deadline: Deadline) -> Stream:
+        async def attempt(target: Target, deadline: Deadline, observed: ObservedCall) -> Stream:
             pieces = target.provider.stream(call.prompt)
             try:
                 async with deadline.limit(self._read_timeout):
@@ -110,7 +100,8 @@ class Relay:
             except BaseException:
                 await pieces.aclose()
                 raise
-            return Stream(target, self._rest(call, target, first, pieces))
+            rest = self._rest(call, target, first, pieces, observed)
+            return Stream(target, rest, observed)
 
         return await self._first_success(call, targets, attempt)
 
@@ -127,25 +118,34 @@ class Relay:
                     return None
         return None
 
-    def _ask(self, call: Call) -> Callable[[Target, Deadline], Awaitable[Answer]]:
-        async def attempt(target: Target, deadline: Deadline) -> Answer:
+    def _ask(self, call: Call) -> Attempt[Answer]:
+        async def attempt(target: Target, deadline: Deadline, observed: ObservedCall) -> Answer:
             async with deadline.limit():
                 answer = await target.provider.complete(call.prompt)
+            observed.answered(answer.usage, answer.finish_reason)
             call.bill.used(answer.usage, len(answer.text))
             return answer
 
         return attempt
 
     async def _rest(
-        self, call: Call, target: Target, first: Piece, pieces: AsyncGenerator[Piece, None]
+        self,
+        call: Call,
+        target: Target,
+        first: Piece,
+        pieces: AsyncGenerator[Piece, None],
+        observed: ObservedCall,
     ) -> AsyncGenerator[Piece, None]:
         """The stream after its first piece: each gap is bounded, and its end is charged."""
         usage: Usage | None = None
+        reason: str | None = None
         characters = 0
         piece = first
+        outcome = "cancelled"
         try:
             while True:
                 usage = piece.usage or usage
+                reason = piece.finish_reason or reason
                 characters += len(piece.text)
                 if characters > call.prompt.max_output_tokens * MAX_CHARACTERS_PER_TOKEN:
                     raise ProviderError("garbage", target.provider.name)
@@ -153,9 +153,11 @@ class Relay:
                 async with call.deadline.limit(self._read_timeout):
                     piece = await anext(pieces)
         except StopAsyncIteration:
+            outcome = "ok"
             call.bill.used(usage, characters)
             target.breaker.succeeded()
         except TimeoutError:
+            outcome = "timeout"
             call.bill.unknown()
             if call.deadline.over:
                 # A long answer, or a slow reader: it says nothing about the target.
@@ -163,18 +165,21 @@ class Relay:
             target.breaker.failed()
             raise AppError("providers_unavailable", retry_after=RETRY_AFTER_SECONDS) from None
         except ProviderError as error:
+            outcome = error.kind
             call.bill.unknown()
             if not error.callers_fault:
                 target.breaker.failed()
             raise AppError("providers_unavailable", retry_after=RETRY_AFTER_SECONDS) from error
         finally:
             await pieces.aclose()
+            observed.answered(usage, reason)
+            observed.end(outcome)
 
     async def _first_success(
         self,
         call: Call,
         targets: tuple[Target, ...],
-        attempt: Callable[[Target, Deadline], Awaitable[T]],
+        attempt: Attempt[T],
     ) -> T:
         failures: list[ProviderError] = []
         for index, target in enumerate(targets):
@@ -202,11 +207,11 @@ class Relay:
         call: Call,
         target: Target,
         deadline: Deadline,
-        attempt: Callable[[Target, Deadline], Awaitable[T]],
+        attempt: Attempt[T],
     ) -> T:
         retrying = AsyncRetrying(
-            stop=stop_any(stop_after_attempt(self._max_attempts), _NoTimeLeft(deadline)),
-            wait=_pause,
+            stop=stop_any(stop_after_attempt(self._max_attempts), NoTimeLeft(deadline)),
+            wait=pause,
             retry=retry_if_exception(lambda e: isinstance(e, ProviderError) and e.retryable),
             sleep=asyncio.sleep,
             reraise=True,
@@ -224,7 +229,7 @@ class Relay:
         call: Call,
         target: Target,
         deadline: Deadline,
-        attempt: Callable[[Target, Deadline], Awaitable[T]],
+        attempt: Attempt[T],
     ) -> T:
         """One call. Whatever happens, the breaker hears of it and the bill is right."""
         provider, record = target.provider, call.record
@@ -237,15 +242,17 @@ class Relay:
             input_bound=call.input_bound,
             output_bound=call.prompt.max_output_tokens,
         )
-        outcome = "cancelled"
+        observed = self._observer.call(provider.name, provider.model, call.prompt)
+        outcome, goes_on = "cancelled", False
         try:
-            with record.timed("provider"), self._observer.span(provider.name, provider.model):
+            with record.timed("provider"), observed.current():
                 try:
-                    result = await attempt(target, deadline)
+                    result = await attempt(target, deadline, observed)
                 except TimeoutError:
                     raise ProviderError("timeout", provider.name) from None
             outcome = "ok"
             if isinstance(result, Stream):
+                goes_on = True
                 target.breaker.began()
             else:
                 target.breaker.succeeded()
@@ -259,6 +266,8 @@ class Relay:
             target.breaker.abandoned()
             raise
         finally:
+            if not goes_on:
+                observed.end(outcome)
             self._observer.attempt(provider.name, provider.model, outcome)
 
     def _note_failure(self, call: Call, target: Target, error: ProviderError) -> None:
@@ -300,29 +309,8 @@ class Relay:
         return error
 
 
-class _NoTimeLeft(stop_base):
-    """Stop when the next pause would not fit into the deadline."""
-
-    def __init__(self, deadline: Deadline) -> None:
-        self._deadline = deadline
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        return retry_state.upcoming_sleep >= self._deadline.remaining
-
-
 class _CutOffError(Exception):
     """The target's breaker is open."""
-
-
-_backoff = wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS, max=MAX_PAUSE_SECONDS)
-
-
-def _pause(state: RetryCallState) -> float:
-    """The provider's `Retry-After` when it gave one, else exponential backoff with full jitter."""
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, ProviderError) and error.retry_after is not None:
-        return error.retry_after
-    return _backoff(state)
 
 
 async def _first_piece(pieces: AsyncGenerator[Piece, None], target: Target) -> Piece:
