@@ -77,7 +77,7 @@ def create_app() -> FastAPI:
     # 1. visibility
     redactor = configure_logs(settings)
     telemetry = Telemetry(settings, project.slug, redactor)
-    metrics = Metrics(settings.daily_cost_cap_usd)
+    metrics = Metrics(settings.daily_cost_cap_usd, settings.daily_cost_cap_per_caller_usd)
     store = choose_store(settings)
     alerts = Alerts(settings, project, store, redactor)
     objectives = Objectives(settings)

@@ -69,13 +69,19 @@ def _knock(process: "subprocess.Popen[str]", port: int, listened: threading.Even
         time.sleep(0.02)
 
 
-def app_with_a_bug(folder: Path) -> Path:
-    """A copy of the app, with one more route among the user's own; it raises an exception."""
-    copy = folder / "with-a-bug"
+def copy_of_app(folder: Path, name: str) -> Path:
+    """A copy of the app's code below `folder`, to be changed."""
+    copy = folder / name
     if (APP / "app").is_dir():
         shutil.copytree(APP / "app", copy / "app")
     else:
         shutil.copytree(APP, copy)
+    return copy
+
+
+def app_with_a_bug(folder: Path) -> Path:
+    """A copy of the app, with one more route among the user's own; it raises an exception."""
+    copy = copy_of_app(folder, "with-a-bug")
     routes = copy / "app" / "yours" / "routes.py"
     if routes.exists():
         routes.write_text(routes.read_text(encoding="utf-8") + _BUGGY_ROUTE, encoding="utf-8")

@@ -10,7 +10,7 @@ of the cap: the sum in the books, not in ours, must stay within it.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -21,6 +21,7 @@ from app.foundation.project import load_project
 from checklist.asking import CHAT, ask, ask_many, code_of, question, tally
 from checklist.check import Check
 from checklist.conftest import StartApp
+from checklist.days import around_noon
 from checklist.listener import until
 from checklist.messages import seen_as
 from tests.fake_provider import FakeProvider, Reply, Usage
@@ -36,13 +37,6 @@ BURST = 40
 DAY = 86_400
 
 
-def _around_noon() -> str:
-    """A time zone in which the day does not turn while we look."""
-    hour = datetime.now(UTC).hour
-    # POSIX counts the other way: Etc/GMT-3 is three hours ahead of UTC.
-    return f"Etc/GMT{hour - 12:+d}" if hour != 12 else "Etc/GMT"
-
-
 def _where_it_is_another_day(zone: str) -> str:
     """A time zone in which it is not the same date."""
     zones = ("Etc/GMT-14", "Etc/GMT+12")
@@ -53,7 +47,7 @@ def _today(zone: str) -> str:
     return f"{datetime.now(ZoneInfo(zone)):%Y-%m-%d}"
 
 
-ZONE = _around_noon()
+ZONE = around_noon()
 
 
 @pytest.fixture(scope="module")

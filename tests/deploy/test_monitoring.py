@@ -119,7 +119,7 @@ def test_the_rules_ask_what_the_app_asks() -> None:
 
 
 def test_every_alert_says_what_to_do_and_whom_to_call() -> None:
-    runbook = (TEMPLATE / "RUNBOOK.md").read_text(encoding="utf-8")
+    runbook = (TEMPLATE / "RUNBOOK.md.jinja").read_text(encoding="utf-8")
     for rule in ALERTS:
         told = rule["annotations"]
         assert {"summary", "summary_ko", "description", "runbook", "on_call"} <= set(told)

@@ -39,7 +39,7 @@ CHANGES = {
     ".gitignore.jinja": ("desktop.ini\n", "desktop.ini\nnew-pattern\n"),
     "AGENTS.md.jinja": ("# The way of", "# The path of"),
     "Dockerfile": ("USER 999:999", "USER 998:998"),
-    "RUNBOOK.md": ("the account is empty. Put", "the account is empty: put"),
+    "RUNBOOK.md.jinja": ("the account is empty. Put", "the account is empty: put"),
     "README.md.jinja": ("daily_cost_cap_usd=10`", "daily_cost_cap_usd=20`"),
     "app/foundation/errors.py": ("\nfrom ", "\nimport new\nfrom "),
     "app/foundation/texts/ko.json": ('"alert.count": "', '"alert.count": "새 '),

@@ -38,8 +38,13 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 
 class Metrics:
     """What this process counted; `render` adds the other workers' numbers and today's money."""
 
-    def __init__(self, daily_cost_cap_usd: Decimal) -> None:
-        self._cap_usd = float(daily_cost_cap_usd)
+    def __init__(
+        self, daily_cost_cap_usd: Decimal, daily_cost_cap_per_caller_usd: Decimal | None = None
+    ) -> None:
+        self._caps = {"daily_cost_cap_usd": ("The daily cap.", float(daily_cost_cap_usd))}
+        if daily_cost_cap_per_caller_usd is not None:
+            each = ("The daily cap of each caller.", float(daily_cost_cap_per_caller_usd))
+            self._caps["daily_cost_cap_per_caller_usd"] = each
         self._stated: tuple[Metric, ...] = ()
         self._folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if values.ValueClass._multiprocess != bool(self._folder):
@@ -157,7 +162,7 @@ class Metrics:
         text = await asyncio.to_thread(self._collect)
         text += generate_latest(_Collected(self._stated))
         if spending is not None:
-            text += generate_latest(_Collected(_money(spending, self._cap_usd)))
+            text += generate_latest(_Collected(_money(spending, self._caps)))
         return text, CONTENT_TYPE_PLAIN_0_0_4
 
     def _collect(self) -> bytes:
@@ -179,12 +184,12 @@ class _Collected:
         yield from self._gauges
 
 
-def _money(spending: Spending, cap_usd: float) -> tuple[Metric, ...]:
+def _money(spending: Spending, caps: Mapping[str, tuple[str, float]]) -> tuple[Metric, ...]:
     """Today's money as the store knows it."""
     return (
         _gauge("daily_cost_usd", "Settled today.", spending.settled_nano / NANO_PER_USD),
         _gauge("cost_reserved_usd", "Reserved right now.", spending.reserved_nano / NANO_PER_USD),
-        _gauge("daily_cost_cap_usd", "The daily cap.", cap_usd),
+        *(_gauge(name, text, usd) for name, (text, usd) in caps.items()),
     )
 
 
