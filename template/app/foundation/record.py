@@ -8,6 +8,8 @@ from typing import Literal
 
 # `none`: the model was not asked; `replay`: an idempotency key's answer, sent again.
 CacheState = Literal["none", "hit", "miss", "bypass", "replay"]
+# Which model a request was given first while a canary runs: the candidate, or the proven one.
+Arm = Literal["canary", "stable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class RequestRecord:
     attempts: int = 0
     fallback: bool = False
     cache: CacheState = "none"
+    arm: Arm | None = None
+    candidate_failed: bool = False  # a proven model answered in its stead
     summarised: bool = False
     abstained: str | None = None  # why the app gave no answer of its own: a rule's name
     policy: dict[PolicyHit, int] = field(default_factory=dict)  # how often each was found

@@ -34,6 +34,7 @@ _FROM_RECORD = (
     "attempts",
     "fallback",
     "cache",
+    "arm",
     "summarised",
     "abstained",
     "streamed",
