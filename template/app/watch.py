@@ -69,6 +69,12 @@ class Watch:
             self._cut_off.discard(provider)
             logger.info("provider is back", provider=provider, model=model)
 
+    def candidate_breaker(self, provider: str, model: str, is_open: bool) -> None:
+        """The candidate is cut off, or back: that wakes nobody, for the proven models answer."""
+        self._metrics.breaker(provider, model, is_open)
+        state = "cut off" if is_open else "back"
+        logger.warning(f"candidate {state}", provider=provider, model=model)
+
     def cap_warning(self, warning: CapWarning) -> None:
         """80 % of the day's money is spent; comes once a day over all processes."""
         spent, limit = warning.settled_nano / NANO_PER_USD, warning.limit_nano / NANO_PER_USD

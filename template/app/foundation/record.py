@@ -10,6 +10,8 @@ from typing import Literal
 CacheState = Literal["none", "hit", "miss", "bypass", "replay"]
 # What a request's time is spent on.
 Phase = Literal["guard", "store", "provider"]
+# Which model a request was given first while a canary runs: the candidate, or the proven one.
+Arm = Literal["canary", "stable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class RequestRecord:
     attempts: int = 0
     fallback: bool = False
     cache: CacheState = "none"
+    arm: Arm | None = None
+    candidate_failed: bool = False  # a proven model answered in its stead
     summarised: bool = False
     abstained: str | None = None  # why the app gave no answer of its own: a rule's name
     policy: dict[PolicyHit, int] = field(default_factory=dict)  # how often each was found

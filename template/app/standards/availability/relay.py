@@ -33,11 +33,15 @@ RETRY_AFTER_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A provider's model, its price and its breaker."""
+    """A provider's model, its price and its breaker.
+
+    `on_trial`: it goes before the proven ones, and its failures are its own, never the caller's.
+    """
 
     provider: Provider
     price: Price
     breaker: Breaker
+    on_trial: bool = False
 
 
 @dataclass(slots=True)
@@ -191,13 +195,15 @@ class Relay:
             except _CutOffError:
                 continue
             except ProviderError as error:
+                if error.callers_fault and target.on_trial:
+                    continue  # the proven ones judge the request
                 # After another target's failure nobody can say that it is the caller's fault.
                 if error.callers_fault and not failures:
                     raise AppError("invalid_request_error", detail="provider") from error
                 failures.append(error)
                 continue
-            self._note(call.record, target, is_fallback=index > 0)
-            if failures and index > 0:
+            self._note(call.record, target, targets[:index])
+            if failures:
                 logger.warning("another provider answered", provider=target.provider.name)
             return result
         raise self._nobody(call, targets, failures)
@@ -286,9 +292,12 @@ class Relay:
             provider_status=error.status,
         )
 
-    def _note(self, record: RequestRecord, target: Target, *, is_fallback: bool) -> None:
+    def _note(self, record: RequestRecord, target: Target, before: tuple[Target, ...]) -> None:
+        """`target` answered; those `before` it did not, or were cut off."""
         record.headers["X-Provider"] = target.provider.name
-        if is_fallback:
+        record.candidate_failed = any(other.on_trial for other in before)
+        # The first of the proven ones in a candidate's stead is what the caller gets without it.
+        if any(not other.on_trial for other in before):
             record.fallback = True
             record.headers["X-Fallback"] = "true"
             self._observer.fallback()

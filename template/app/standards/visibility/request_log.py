@@ -36,6 +36,7 @@ _FROM_RECORD = (
     "attempts",
     "fallback",
     "cache",
+    "arm",
     "summarised",
     "abstained",
     "streamed",
