@@ -60,6 +60,7 @@ CHOICES: dict[str, list[Any]] = {
         *((deploy, store) for deploy in ("vercel", "aws") for store in ("redis", "postgres")),
     ],
     "web_page": [True, False],
+    "knowledge": [True, False],
     "daily_cost_cap_usd": ["5", "0.01", "100000", 2.5],
     "on_call_name": ["Kim Minji", *HOSTILE],
     "on_call_contact": ["+82 10 5550 0100", *HOSTILE],
@@ -87,7 +88,7 @@ DISTRIBUTIONS = {
     "re2": "google-re2",
     "stdnum": "python-stdnum",
 }
-OURS = {"app", "checklist", "keychain", "tests", "updates"}
+OURS = {"app", "checklist", "indexing", "keychain", "tests", "updates"}
 RESERVED = {
     "con",
     "prn",
@@ -176,6 +177,7 @@ def test_the_answers_arrive_unchanged(app: App) -> None:
         "store": given["store"],
         "deploy": given["deploy"],
         "web_page": given["web_page"],
+        "knowledge": given["knowledge"],
         "daily_cost_cap_usd": float(given["daily_cost_cap_usd"]),
         "on_call": {"name": given["on_call_name"], "contact": given["on_call_contact"]},
     }
@@ -209,6 +211,13 @@ def test_nothing_is_left_over(app: App) -> None:
             assert f"{provider}_" not in text.lower(), f"{name} speaks of {provider}"
     web = [name for name in names if name.startswith("app/web/") or name == "app/routes/web.py"]
     assert bool(web) == given["web_page"]
+    for place in ("app/launch/evidence/", "indexing/", "tests/knowledge/"):
+        assert any(name.startswith(place) for name in names) == given["knowledge"], place
+    starter = {"en": "about-these-documents.md", "ko": "about-these-documents.ko.md"}
+    documents = {name for name in names if name.startswith("knowledge/")}
+    assert documents == ({f"knowledge/{starter[given['language']]}"} if given["knowledge"] else set())
+    words = (app.path / "pyproject.toml").read_text(encoding="utf-8")
+    assert ("snowballstemmer" in words) == ("pypdf" in words) == given["knowledge"]
     assert not [name for name in names if name.endswith((".jinja", ".pyc", ".rej", ".orig"))]
     if "{%" not in "".join(map(str, given.values())):
         for name, text in texts(app.path):

@@ -76,6 +76,13 @@ def production(fake: FakeProvider, folder: Path, **changes: object) -> dict[str,
     return {name.upper(): str(value) for name, value in environment.items()}
 
 
+def index_documents() -> None:
+    """Index the documents of the app, where it answers from some and they have changed."""
+    if (APP / "indexing").is_dir():
+        program = "from indexing.cli import refresh; refresh()"
+        subprocess.run([sys.executable, "-c", program], cwd=APP, check=True)
+
+
 class RunningApp:
     """A started app: its address, its processes and what they have logged."""
 
