@@ -215,7 +215,9 @@ def test_nothing_is_left_over(app: App) -> None:
         assert any(name.startswith(place) for name in names) == given["knowledge"], place
     starter = {"en": "about-these-documents.md", "ko": "about-these-documents.ko.md"}
     documents = {name for name in names if name.startswith("knowledge/")}
-    assert documents == ({f"knowledge/{starter[given['language']]}"} if given["knowledge"] else set())
+    assert documents == (
+        {f"knowledge/{starter[given['language']]}"} if given["knowledge"] else set()
+    )
     words = (app.path / "pyproject.toml").read_text(encoding="utf-8")
     assert ("snowballstemmer" in words) == ("pypdf" in words) == given["knowledge"]
     assert not [name for name in names if name.endswith((".jinja", ".pyc", ".rej", ".orig"))]
