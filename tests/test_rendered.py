@@ -42,6 +42,7 @@ CHOICES: dict[str, list[Any]] = {
     "project_name": ["My LLM App", HOSTILE[0][:60].strip(), HOSTILE[1][:60].strip(), "가" * 60],
     "about": ["An assistant.", *HOSTILE, "x" * 200],
     "language": ["en", "ko"],
+    "knowledge": [True, False],
     "providers": [
         ["openai"],
         ["anthropic"],
@@ -60,7 +61,6 @@ CHOICES: dict[str, list[Any]] = {
         *((deploy, store) for deploy in ("vercel", "aws") for store in ("redis", "postgres")),
     ],
     "web_page": [True, False],
-    "knowledge": [True, False],
     "daily_cost_cap_usd": ["5", "0.01", "100000", 2.5],
     "on_call_name": ["Kim Minji", *HOSTILE],
     "on_call_contact": ["+82 10 5550 0100", *HOSTILE],
