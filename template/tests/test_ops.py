@@ -55,6 +55,7 @@ def test_a_session_opens_with_the_admin_token_and_ends_in_every_process(
     with browser(app) as http:
         refused = http.get("/ops/state")
         assert refused.status_code == 401
+        assert http.get("/ops/session").json() == {"in": False}
         assert "nobody" not in refused.text
         assert sign_in(http, token="admin-0123456780").status_code == 401
         opened = sign_in(http)
@@ -65,6 +66,7 @@ def test_a_session_opens_with_the_admin_token_and_ends_in_every_process(
         assert "Domain" not in cookie
         state = http.get("/ops/state")
         assert state.status_code == 200
+        assert http.get("/ops/session").json() == {"in": True}
         assert state.headers["cache-control"] == "no-store"
         http.headers["X-CSRF-Token"] = state.json()["session"]["csrf"]
         left = http.delete("/ops/session")

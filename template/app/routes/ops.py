@@ -46,10 +46,22 @@ async def page() -> Response:
 async def state(request: Request, range: RangeName = "hour") -> Response:
     """What the page shows."""
     door = _door(request)
-    session = await door.may_look(*_who(request))
+    opened = await door.may_look(*_who(request))
     found = await _operations(request).state(range)
-    can = {"open": door.open, "csrf": session.csrf if session else None}
+    can = {"open": door.open, "csrf": opened.csrf if opened else None}
     return JSONResponse(found | {"session": can})
+
+
+@router.get("/session")
+async def session(request: Request) -> dict[str, bool]:
+    """Whether the page can show something, or must ask for the token first."""
+    try:
+        await _door(request).may_look(*_who(request))
+    except AppError as error:
+        if error.status != 401:
+            raise
+        return {"in": False}
+    return {"in": True}
 
 
 @router.post("/session", status_code=204)

@@ -13,6 +13,11 @@ export function readState(range) {
   return send("GET", `ops/state?range=${range}`);
 }
 
+/** Whether this browser is signed in: { in }. */
+export function readSession() {
+  return send("GET", "ops/session");
+}
+
 export function signIn(token) {
   return send("POST", "ops/session", { token });
 }

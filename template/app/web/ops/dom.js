@@ -15,8 +15,11 @@ export function drawn(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** A table that can be scrolled by keyboard; the first cell of a row is its header. */
-export function table(caption, heads, rows) {
+/**
+ * A table that can be scrolled by keyboard; the first cell of a row is its header. Where a heading
+ * says the same above it, the caption is heard and not shown.
+ */
+export function table(caption, heads, rows, { titled = false } = {}) {
   const head = element("tr", {}, ...heads.map((text) => element("th", { scope: "col" }, text)));
   const body = rows.map(([first, ...rest]) =>
     element(
@@ -29,7 +32,7 @@ export function table(caption, heads, rows) {
   const made = element(
     "table",
     {},
-    element("caption", {}, caption),
+    element("caption", { className: titled ? "heard" : "" }, caption),
     element("thead", {}, head),
     element("tbody", {}, ...body),
   );

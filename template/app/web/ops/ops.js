@@ -1,5 +1,5 @@
 // The operations page: joins the session, the numbers and the switches. Read this file first.
-import { readState, Refused, signIn, signOut, turn } from "./api.js";
+import { readSession, readState, Refused, signIn, signOut, turn } from "./api.js";
 import { element } from "./dom.js";
 import { clock, language, texts } from "./texts.js";
 import { View } from "./view.js";
@@ -148,4 +148,8 @@ byId("turn-form").addEventListener("submit", async (event) => {
 });
 
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : door.hidden && look()));
-look();
+
+// Whoever is not signed in has no error in the console for it.
+const session = await readSession().catch(() => ({ in: true }));
+if (session.in) look();
+else showDoor();

@@ -39,7 +39,7 @@ export class Plot {
       ...lines.map((line) => (line.values[index] === null ? "–" : format(line.values[index]))),
     ]);
     const heads = [texts.when, ...lines.map((line) => line.name)];
-    this.numbers.replaceChildren(table(title, heads, rows.reverse()));
+    this.numbers.replaceChildren(table(title, heads, rows.reverse(), { titled: true }));
     this.#draw();
   }
 

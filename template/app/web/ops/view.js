@@ -48,7 +48,7 @@ export class View {
       turn.addEventListener("click", () => this.ask(name, !off));
       return [name, element("span", { className: off ? "bad" : "" }, state), turn];
     });
-    return table(texts.switches, [texts.switchName, texts.state, texts.turnOff], rows);
+    return table(texts.switches, [texts.switchName, texts.state, texts.action], rows, { titled: true });
   }
 }
 
@@ -170,7 +170,7 @@ function objectives(found) {
     element("span", { className: slo.budget_left < 0 ? "bad" : "" }, percent(slo.budget_left)),
     element("span", { className: slo.burning.length ? "bad" : "" }, slo.burning.map((each) => texts[each]).join(", ") || texts.none),
   ]);
-  return table(texts.objectives, heads, rows);
+  return table(texts.objectives, heads, rows, { titled: true });
 }
 
 function providers({ targets, totals }) {
@@ -184,7 +184,7 @@ function providers({ targets, totals }) {
     count(counted(totals.attempts, target, ({ outcome }) => outcome !== "ok" && outcome !== "cancelled")),
     count(counted(totals.cut_off, target)),
   ]);
-  return table(texts.providers, heads, rows);
+  return table(texts.providers, heads, rows, { titled: true });
 }
 
 function events(totals) {
