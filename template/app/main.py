@@ -193,7 +193,7 @@ def create_app() -> FastAPI:
         tally=budget.tally,
         objectives=objectives,
         switches=switches,
-        targets=targets,
+        targets=connected,
     )
 
     # The last one added meets a request first.

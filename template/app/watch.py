@@ -78,6 +78,8 @@ class Watch:
     def candidate_breaker(self, provider: str, model: str, is_open: bool) -> None:
         """The candidate is cut off, or back: that wakes nobody, for the proven models answer."""
         self._metrics.breaker(provider, model, is_open)
+        if is_open:
+            self._aggregates.cut_off(provider, model)
         state = "cut off" if is_open else "back"
         logger.warning(f"candidate {state}", provider=provider, model=model)
 

@@ -121,9 +121,8 @@ function choose(name) {
 function ask(name, off) {
   turning = { name, off };
   byId("turn-title").textContent = off ? texts.askOff(name) : texts.askOn(name);
-  byId("turn-effect").textContent = off
-    ? name === "spending" ? texts.effectSpending : texts.effectTarget
-    : texts.effectOn;
+  const effects = { spending: texts.effectSpending, canary: texts.effectCanary };
+  byId("turn-effect").textContent = off ? effects[name] ?? texts.effectTarget : texts.effectOn;
   byId("turn-do").textContent = off ? texts.turnOff : texts.turnOn;
   byId("turn-said").textContent = "";
   byId("why").value = "";
