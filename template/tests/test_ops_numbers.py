@@ -1,5 +1,6 @@
 """The numbers of the operations page: the provider's own, those of `/metrics`, and kept."""
 
+import json
 import re
 import time
 from collections import Counter
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.foundation.errors import KINDS
 from app.ops.aggregates import BETWEEN, COUNTER, OTHERS, Callers
 from app.ops.summary import RANGES, Summary, quantile
 from app.stores.base import Count, Store
@@ -141,6 +143,20 @@ async def test_a_week_is_small_and_what_is_older_is_not_in_it(store: Store, cloc
     assert summary.totals()["asked"] == {"ok": 21}
     assert series["p50"][0] == pytest.approx(0.375)
     assert series["p50"][1] is None
+
+
+def test_a_week_of_a_busy_app_is_few_bytes() -> None:
+    parts = [("asked", how) for how in ("ok", "refused", "failed", "broken_stream", "client_left")]
+    parts += [("seconds", str(bound)) for bound in (0.5, 1, 2, 5, 13)]
+    parts += [("refused", code) for code in KINDS]
+    parts += [("caller", f"a-caller-with-a-name-{number}") for number in range(40)]
+    labels = [BETWEEN.join(each) for each in parts]
+    labels += [BETWEEN.join(("cost", "provider", f"a-model-with-a-name-{n}")) for n in range(4)]
+    counts = [Count(age, label, 123_456_789 + age) for age in range(168) for label in labels]
+    summary = Summary(counts, RANGES["week"])
+    told = json.dumps({"totals": summary.totals(), "series": summary.series()})
+    assert len(told) <= 25_000
+    assert sum(summary.series()["failed"]) == 2 * sum(123_456_789 + age for age in range(168))
 
 
 def test_latencies_are_read_between_the_bounds() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.foundation.project import Project
 from app.foundation.settings import NANO_PER_USD, Settings
-from app.launch.budget import ALERT_HOURS, BUDGET_HOURS
+from app.launch.budget import BUDGET_HOURS
 from app.launch.budget import COUNTER as EVENTS
 from app.launch.burning import HOUR, LONGEST_BY_MINUTE, MINUTE, Events
 from app.launch.slo import BUDGET_DAYS, OBJECTIVES, Objective, Objectives
@@ -97,16 +97,13 @@ class Operations:
             self._store.counted(EVENTS, HOUR, BUDGET_HOURS),
         )
         events = Events(minutes, hours)
-        recent = Events(minutes, (count for count in hours if count.age < ALERT_HOURS))
-        return [self._objective(slo, shown, events, recent) for slo in OBJECTIVES]
+        return [self._objective(slo, shown, events) for slo in OBJECTIVES]
 
-    def _objective(
-        self, slo: Objective, shown: Range, events: Events, recent: Events
-    ) -> dict[str, Any]:
+    def _objective(self, slo: Objective, shown: Range, events: Events) -> dict[str, Any]:
         budget = self._objectives.budgets[slo]
         window = events.window(slo, shown.span * shown.spans // MINUTE)
         month = events.window(slo, BUDGET_DAYS * 24 * 60)
-        burning = recent.burning(slo, budget, self._objectives.min_events)
+        burning = events.burning(slo, budget, self._objectives.min_events)
         return {
             "name": slo,
             "budget": budget,

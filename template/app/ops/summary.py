@@ -20,6 +20,9 @@ RangeName = Literal["hour", "day", "week"]
 MOST_SHOWN = 10
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
+# What is shown minute by minute, or hour by hour.
+PLOTTED = ("asked", "seconds", "cost")
+
 Parts = tuple[str, ...]
 
 
@@ -43,13 +46,18 @@ class Summary:
 
     def __init__(self, counts: Iterable[Count], shown: Range) -> None:
         self._range = shown
-        self._totals: dict[str, Counter[Parts]] = defaultdict(Counter)
-        self._ages: dict[str, dict[int, Counter[Parts]]] = defaultdict(lambda: defaultdict(Counter))
+        by_label: dict[str, dict[int, int]] = defaultdict(dict)
         for count in counts:
-            name, *rest = count.label.split(BETWEEN)
+            by_label[count.label][count.age] = count.value
+        self._totals: dict[str, Counter[Parts]] = defaultdict(Counter)
+        self._ages: dict[str, dict[int, Counter[Parts]]] = {name: {} for name in PLOTTED}
+        for label, values in by_label.items():
+            name, *rest = label.split(BETWEEN)
             parts = tuple(rest)
-            self._totals[name][parts] += count.value
-            self._ages[name][count.age][parts] += count.value
+            self._totals[name][parts] = sum(values.values())
+            if name in PLOTTED:
+                for age, value in values.items():
+                    self._ages[name].setdefault(age, Counter())[parts] = value
 
     def totals(self) -> dict[str, Any]:
         """The whole range in numbers. Money is in US dollars, durations are in seconds."""
