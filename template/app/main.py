@@ -24,6 +24,8 @@ from app.foundation.project import load_project
 from app.guarded import RequestPath
 from app.health import Health
 from app.launch.budget import ErrorBudget
+from app.launch.failures.collection import FailureCollection
+from app.launch.failures.feedback import Feedback
 from app.launch.policy.moderation import Moderation
 from app.launch.policy.rules import read_rules
 from app.launch.policy.screen import Policy
@@ -31,7 +33,7 @@ from app.launch.rollout.canary import Canary
 from app.launch.slo import Objectives
 from app.launch.switches import Switches, switch_names
 from app.preflight import check_environment, open_store
-from app.routes import chat, docs, health
+from app.routes import chat, docs, feedback, health
 from app.standards.availability.relay import Relay
 from app.standards.spending.guard import Guard
 from app.standards.spending.identity import Identity
@@ -87,6 +89,7 @@ def create_app() -> FastAPI:
         objectives.budgets, objectives.min_events, objectives.cost_usd_per_day, project.on_call
     )
     budget = ErrorBudget(objectives, store, metrics, alerts, speaks=settings.slo_alerts)
+    failures = FailureCollection(settings, store, metrics, redactor)
     watch = Watch(metrics, alerts, telemetry)
 
     # 3. availability
@@ -143,6 +146,7 @@ def create_app() -> FastAPI:
                 guard.renew_for_ever(),
                 budget.keep_for_ever(),
                 canary.keep_for_ever(),
+                failures.keep_for_ever(),
             )
         ]
         yield
@@ -151,6 +155,7 @@ def create_app() -> FastAPI:
         await guard.drain(SHUTDOWN_SECONDS)
         await budget.catch_up()
         await canary.catch_up()
+        await failures.catch_up()
         await alerts.close(SHUTDOWN_SECONDS)
         for target in connected:
             await target.provider.close()
@@ -164,6 +169,7 @@ def create_app() -> FastAPI:
         await guard.drain(SHUTDOWN_SECONDS)
         await budget.catch_up()
         await canary.catch_up()
+        await failures.catch_up()
         await alerts.flush(SHUTDOWN_SECONDS)
         await telemetry.flush(SHUTDOWN_SECONDS)
 
@@ -178,6 +184,7 @@ def create_app() -> FastAPI:
     app.state.settings = settings
     app.state.path = path
     app.state.identity = identity
+    app.state.feedback = Feedback(settings, store, guard, metrics, failures)
     app.state.health = Health(store, targets, metrics)
     app.state.finish = finish
 
@@ -206,12 +213,18 @@ def create_app() -> FastAPI:
     app.add_middleware(
         RequestLog,
         render_error=errors.render_code,
-        observers=(watch.request_ended, budget.request_ended, canary.request_ended),
+        observers=(
+            watch.request_ended,
+            budget.request_ended,
+            canary.request_ended,
+            failures.request_ended,
+        ),
         span=telemetry.phase,
     )
     errors.install(app)
 
     app.include_router(chat.router)
+    app.include_router(feedback.router)
     app.include_router(health.router)
     app.include_router(yours.router)
     if project.web_page:
