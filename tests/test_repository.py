@@ -46,7 +46,7 @@ FLOORS = [
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 10_800
+MOST_CODE = 10_710
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,
