@@ -214,8 +214,8 @@ def test_nothing_is_left_over(app: App) -> None:
     assert not [name for name in names if name.endswith((".jinja", ".pyc", ".rej", ".orig"))]
     if "{%" not in "".join(map(str, given.values())):
         for name, text in texts(app.path):
-            # Workflows, alerts and Docker's formats have such expressions of their own.
-            own = (".py", ".js", "/rules.yml", "/docker/release.sh")
+            # Workflows, alerts, dashboards and Docker's formats have such expressions of their own.
+            own = (".py", ".js", "/rules.yml", "/dashboard.json", "/docker/release.sh")
             ours = name.endswith(own) or name.startswith(".github/")
             assert ours or not re.search(r"\{%|\{\{|\{#", text), name
 

@@ -51,6 +51,7 @@ class Keeping:
         One that was cut or refused is none, nor is an abstention, nor one whose question moderation
         did not judge, nor one that another than the first target gave: that one may be back.
         """
+        record.finish_reason = finish_reason
         whole = finish_reason == "stop" and screen.abstained is None
         by_the_first = not record.fallback and not record.candidate_failed
         self.good = whole and not screen.unjudged and by_the_first

@@ -93,6 +93,13 @@ def checklist() -> None:
     sys.exit(main())
 
 
+def failures() -> None:
+    """Show what has failed, and make tests of it."""
+    from app.failures import main
+
+    sys.exit(main())
+
+
 def switch() -> None:
     """Turn a provider, a model or all spending off or on, while the app runs."""
     from app.switch import main

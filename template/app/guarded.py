@@ -20,6 +20,7 @@ from app import asked, wire
 from app.answers import JSON, Answers, abstention, screened
 from app.exchange import Context, Live, Whole
 from app.foundation.errors import AppError
+from app.foundation.record import Said
 from app.foundation.settings import Settings
 from app.launch.caching import LOOK_AGAIN_SECONDS
 from app.launch.policy.screen import AbstainedError, Policy, Screen
@@ -80,6 +81,7 @@ class RequestPath:
         try:
             call = await self._dispatch(work, reservation)
             answer = await self._relay.complete(call, work.targets)
+            work.said(answer.text)
             answer = screened(answer, work.screen, context)
         except BaseException as error:
             await self._give_up(work, reservation, error)
@@ -116,6 +118,8 @@ class RequestPath:
         record.caller = context.caller.name
         record.metadata = request.metadata
         record.end_user = asked.end_user(request, context.caller.name)
+        given = tuple(message.message() for message in request.messages)
+        record.said = Said(tuple((message.role, message.text) for message in given))
         order, free = self._order(request.model), request.model == "auto"
         targets = await self._canary.targets(order, record, free=free)
         keeping = self._answers.keeping(
@@ -127,7 +131,6 @@ class RequestPath:
         language, schema = context.messages.language, asked.schema(request)
         screen = self._policy.screen(record, language, in_json=bool(schema))
         with record.timed("guard"):
-            given = tuple(message.message() for message in request.messages)
             plan = await self._plan(given, schema, context.deadline)
             messages = await self._screened(given, request, screen, context.deadline)
             if messages != given:

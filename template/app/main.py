@@ -24,6 +24,8 @@ from app.foundation.project import load_project
 from app.guarded import RequestPath
 from app.health import Health
 from app.launch.budget import ErrorBudget
+from app.launch.failures.collection import FailureCollection
+from app.launch.failures.feedback import Feedback
 from app.launch.policy.moderation import Moderation
 from app.launch.policy.rules import read_rules
 from app.launch.policy.screen import Policy
@@ -34,7 +36,7 @@ from app.ops.aggregates import Aggregates
 from app.ops.door import Door
 from app.ops.operations import Operations
 from app.preflight import check_environment, open_store
-from app.routes import chat, docs, health, ops
+from app.routes import chat, docs, feedback, health, ops
 from app.standards.availability.relay import Relay
 from app.standards.spending.guard import Guard
 from app.standards.spending.identity import Identity
@@ -90,6 +92,7 @@ def create_app() -> FastAPI:
         objectives.budgets, objectives.min_events, objectives.cost_usd_per_day, project.on_call
     )
     budget = ErrorBudget(objectives, store, metrics, alerts, speaks=settings.slo_alerts)
+    failures = FailureCollection(settings, store, metrics, redactor)
     aggregates = Aggregates(budget.tally)
     watch = Watch(metrics, aggregates, alerts, telemetry)
 
@@ -148,6 +151,7 @@ def create_app() -> FastAPI:
                 guard.renew_for_ever(),
                 budget.keep_for_ever(),
                 canary.keep_for_ever(),
+                failures.keep_for_ever(),
             )
         ]
         yield
@@ -156,6 +160,7 @@ def create_app() -> FastAPI:
         await guard.drain(SHUTDOWN_SECONDS)
         await budget.catch_up()
         await canary.catch_up()
+        await failures.catch_up()
         await alerts.close(SHUTDOWN_SECONDS)
         for target in connected:
             await target.provider.close()
@@ -169,6 +174,7 @@ def create_app() -> FastAPI:
         await guard.drain(SHUTDOWN_SECONDS)
         await budget.catch_up()
         await canary.catch_up()
+        await failures.catch_up()
         await alerts.flush(SHUTDOWN_SECONDS)
         await telemetry.flush(SHUTDOWN_SECONDS)
 
@@ -183,6 +189,7 @@ def create_app() -> FastAPI:
     app.state.settings = settings
     app.state.path = path
     app.state.identity = identity
+    app.state.feedback = Feedback(settings, store, guard, metrics, failures)
     app.state.health = Health(store, targets, metrics)
     app.state.finish = finish
     app.state.door = Door(settings, identity, store)
@@ -226,12 +233,14 @@ def create_app() -> FastAPI:
             budget.request_ended,
             canary.request_ended,
             aggregates.request_ended,
+            failures.request_ended,
         ),
         span=telemetry.phase,
     )
     errors.install(app)
 
     app.include_router(chat.router)
+    app.include_router(feedback.router)
     app.include_router(health.router)
     app.include_router(ops.router)
     app.mount("/assets/ops", ops.files)

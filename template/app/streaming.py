@@ -62,6 +62,7 @@ async def _answer_events(
         async for piece in stream.pieces:
             usage = piece.usage or usage
             reason = piece.finish_reason or reason
+            work.said(piece.text)
             if text := work.screen.push(piece.text):
                 begun = "\n\n"
                 yield Event(writer.text(text), text)

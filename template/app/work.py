@@ -22,3 +22,8 @@ class Work:
     keeping: Keeping
     screen: Screen
     bill: Bill
+
+    def said(self, text: str) -> None:
+        """What a provider has said, before the policy judges it."""
+        if (said := self.context.record.said) is not None:
+            said.more(text)

@@ -33,3 +33,5 @@ class LaunchSettings(BaseSettings):
     candidate_input_usd_per_mtok: UsdPerMillionTokens | None = None
     candidate_output_usd_per_mtok: UsdPerMillionTokens | None = None
     canary_percent: Share = Decimal(0)
+    failures_ttl_seconds: Annotated[int, Field(ge=0, le=400 * 86400)] = 14 * 86400
+    feedback_seconds: Annotated[int, Field(ge=0, le=30 * 86400)] = 3600

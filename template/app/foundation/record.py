@@ -37,6 +37,24 @@ class PolicyHit:
 
 
 @dataclass(slots=True)
+class Said:
+    """What was asked (role and text of each message), and what a provider answered, in pieces.
+
+    It stays in memory: no log line and no trace has it. Of the answer `room` characters are kept.
+    """
+
+    question: tuple[tuple[str, str], ...]
+    answer: list[str] = field(default_factory=list)
+    room: int = 8_000
+
+    def more(self, text: str) -> None:
+        """The answer goes on."""
+        if text and self.room > 0:
+            self.answer.append(text[: self.room])
+            self.room -= len(text)
+
+
+@dataclass(slots=True)
 class RequestRecord:
     """The facts of one request, from its first byte to its last.
 
@@ -62,6 +80,8 @@ class RequestRecord:
     candidate_failed: bool = False  # a proven model answered in its stead
     summarised: bool = False
     abstained: str | None = None  # why the app gave no answer of its own: a rule's name
+    finish_reason: str | None = None  # the provider's, in OpenAI's words
+    said: Said | None = None
     policy: dict[PolicyHit, int] = field(default_factory=dict)  # how often each was found
     input_tokens: int = 0
     output_tokens: int = 0

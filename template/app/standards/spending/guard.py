@@ -84,6 +84,12 @@ class Guard:
         self._running.add(reservation)
         return reservation
 
+    async def count(self, caller: Caller, record: RequestRecord) -> None:
+        """Count a request for which no provider is asked. Raises `AppError` over the limits."""
+        counted = await self.admit(caller, 0, None, record)
+        if isinstance(counted, Reservation):
+            await counted.release()
+
     async def _admit_or_release(
         self, admission: Admission, reservation: "Reservation"
     ) -> Admitted | Replay | Refused:

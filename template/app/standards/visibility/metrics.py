@@ -72,6 +72,9 @@ class Metrics:
         self._fallbacks = counter("fallbacks", "Answers from another than the first target.")
         self._cache = counter("cache", "Questions, by what the answer cache did.", "result")
         self._policy = counter("policy_hits", "What the policy found.", "rule", "action", "side")
+        self._failures = counter("failures", "Failures, by what is collected.", "kind")
+        self._dropped = counter("failures_dropped", "Failures whose text found no room.")
+        self._feedback = counter("feedback", "Ratings of answers.", "rating")
         self._tokens = counter("tokens", "Tokens used.", "provider", "model", "kind")
         self._costs = counter("cost_usd", "Settled cost.", "provider", "model")
         self._slo_events = counter("slo_events", "Good and bad events.", "slo", "result")
@@ -110,6 +113,18 @@ class Metrics:
     def policy(self, hit: PolicyHit, count: int) -> None:
         """A rule of the policy found something `count` times in a request."""
         self._policy.labels(hit.rule, hit.action, hit.side).inc(count)
+
+    def failure(self, kind: str) -> None:
+        """A request failed in a way that is collected."""
+        self._failures.labels(kind).inc()
+
+    def failure_dropped(self) -> None:
+        """There was no room to put a failure's text aside."""
+        self._dropped.inc()
+
+    def feedback(self, rating: str) -> None:
+        """An answer was rated, or rated otherwise than before."""
+        self._feedback.labels(rating).inc()
 
     def breaker(self, provider: str, model: str, is_open: bool) -> None:
         """This process's breaker of a target opened or closed."""

@@ -39,6 +39,7 @@ _FROM_RECORD = (
     "arm",
     "summarised",
     "abstained",
+    "finish_reason",
     "streamed",
 )
 
