@@ -49,10 +49,11 @@ class Keeping:
         """The provider came to its end: was that an answer to give again?
 
         One that was cut or refused is none, nor is an abstention, nor one whose question moderation
-        did not judge, nor a fallback's: the first target may be back.
+        did not judge, nor one that another than the first target gave: that one may be back.
         """
         whole = finish_reason == "stop" and screen.abstained is None
-        self.good = whole and not screen.unjudged and not record.fallback
+        by_the_first = not record.fallback and not record.candidate_failed
+        self.good = whole and not screen.unjudged and by_the_first
 
     def give_up(self, context: Context) -> None:
         """Keep nothing: who asked this question before has died over it."""
@@ -96,7 +97,7 @@ class Keeping:
                 record.headers["Retry-After"] = str(int(replay.expires_in) + 1)
         if not stored.complete:
             record.error_code = lost.code
-            body += wire.error_event(lost.body(context.messages, record.request_id))
+            body += wire.error_event(lost.body(context.messages, record))
         return Whole(stored.status, stored.media_type, body)
 
 

@@ -23,7 +23,7 @@ from app.foundation.errors import AppError
 from app.foundation.settings import Settings
 from app.launch.caching import LOOK_AGAIN_SECONDS
 from app.launch.policy.screen import AbstainedError, Policy, Screen
-from app.launch.switches import Switches
+from app.launch.rollout.canary import Canary
 from app.providers.base import Message, Prompt
 from app.standards.availability.bill import Bill
 from app.standards.availability.deadline import Deadline
@@ -52,7 +52,7 @@ class RequestPath:
         history: History,
         summaries: Summaries,
         answers: Answers,
-        switches: Switches,
+        canary: Canary,
         policy: Policy,
         instructions: str,
     ) -> None:
@@ -64,7 +64,7 @@ class RequestPath:
         self._history = history
         self._summaries = summaries
         self._answers = answers
-        self._switches = switches
+        self._canary = canary
         self._policy = policy
         self._instructions = instructions
 
@@ -116,7 +116,8 @@ class RequestPath:
         record.caller = context.caller.name
         record.metadata = request.metadata
         record.end_user = asked.end_user(request, context.caller.name)
-        targets = await self._switches.left(self._order(request.model))
+        order, free = self._order(request.model), request.model == "auto"
+        targets = await self._canary.targets(order, record, free=free)
         keeping = self._answers.keeping(
             request,
             context,
@@ -249,7 +250,7 @@ class RequestPath:
         if isinstance(error, AppError) and (bill.reached or error.status < 500):
             if work.keeping.keyed:
                 error.headers["x-should-retry"] = "false"  # the key now stands for this error
-            body = json.dumps(error.body(work.context.messages, record.request_id))
+            body = json.dumps(error.body(work.context.messages, record))
             answer = work.keeping.kept(error.status, JSON, body.encode())
         elif bill.reached and work.keeping.keyed:
             # Cancelled in mid-call: nobody knows what the provider did with it.

@@ -19,6 +19,7 @@ from app.answers import Answers
 from app.edge import errors
 from app.edge.body import BodyLimit
 from app.edge.headers import SecurityHeaders
+from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.guarded import RequestPath
 from app.health import Health
@@ -26,6 +27,7 @@ from app.launch.budget import ErrorBudget
 from app.launch.policy.moderation import Moderation
 from app.launch.policy.rules import read_rules
 from app.launch.policy.screen import Policy
+from app.launch.rollout.canary import Canary
 from app.launch.slo import Objectives
 from app.launch.switches import Switches, switch_names
 from app.preflight import check_environment, open_store
@@ -45,7 +47,7 @@ from app.standards.visibility.request_log import RequestLog
 from app.standards.visibility.telemetry import Telemetry
 from app.stores.choose import choose_store
 from app.summaries import Summaries
-from app.targets import build_targets
+from app.targets import build_candidate, build_targets
 from app.watch import Watch
 from app.yours import routes as yours
 
@@ -89,6 +91,8 @@ def create_app() -> FastAPI:
 
     # 3. availability
     targets = build_targets(settings, watch.breaker)
+    candidate = build_candidate(settings, targets, watch.candidate_breaker)
+    connected = targets if candidate is None else (*targets, candidate)
     relay = Relay(
         max_attempts=settings.max_attempts,
         read_timeout=settings.read_timeout_seconds,
@@ -101,6 +105,19 @@ def create_app() -> FastAPI:
     counter = TokenCounter(settings.max_input_tokens)
     gate = Gate(counter, settings.max_input_tokens)
 
+    names = switch_names(
+        ((t.provider.name, t.provider.model) for t in connected), with_candidate=bool(candidate)
+    )
+    canary = Canary(
+        candidate,
+        settings.canary_percent,
+        store=store,
+        switches=Switches(store, names),
+        objectives=objectives,
+        metrics=metrics,
+        alerts=alerts,
+        messages=load_messages(project.language),
+    )
     moderation = None if settings.moderation == "off" else Moderation(settings)
     path = RequestPath(
         settings=settings,
@@ -111,9 +128,7 @@ def create_app() -> FastAPI:
         history=History(gate, settings.max_history_messages),
         summaries=Summaries(store, relay, Summariser(counter, settings.max_input_tokens)),
         answers=Answers(settings),
-        switches=Switches(
-            store, switch_names((t.provider.name, t.provider.model) for t in targets)
-        ),
+        canary=canary,
         policy=Policy(read_rules(settings.policy_file), moderation),
         instructions=read_instructions(),
     )
@@ -123,15 +138,21 @@ def create_app() -> FastAPI:
         await open_store(store, settings)
         keepers = [
             asyncio.create_task(work)
-            for work in (guard.reap_for_ever(), guard.renew_for_ever(), budget.keep_for_ever())
+            for work in (
+                guard.reap_for_ever(),
+                guard.renew_for_ever(),
+                budget.keep_for_ever(),
+                canary.keep_for_ever(),
+            )
         ]
         yield
         for keeper in keepers:
             keeper.cancel()
         await guard.drain(SHUTDOWN_SECONDS)
         await budget.catch_up()
+        await canary.catch_up()
         await alerts.close(SHUTDOWN_SECONDS)
-        for target in targets:
+        for target in connected:
             await target.provider.close()
         if moderation is not None:
             await moderation.close()
@@ -142,6 +163,7 @@ def create_app() -> FastAPI:
         """Wait, within bounds, for what requests leave behind: charges, counts, alerts, traces."""
         await guard.drain(SHUTDOWN_SECONDS)
         await budget.catch_up()
+        await canary.catch_up()
         await alerts.flush(SHUTDOWN_SECONDS)
         await telemetry.flush(SHUTDOWN_SECONDS)
 
@@ -184,7 +206,8 @@ def create_app() -> FastAPI:
     app.add_middleware(
         RequestLog,
         render_error=errors.render_code,
-        observers=(watch.request_ended, budget.request_ended),
+        observers=(watch.request_ended, budget.request_ended, canary.request_ended),
+        span=telemetry.phase,
     )
     errors.install(app)
 

@@ -8,6 +8,7 @@ from app.foundation.project import load_project
 from app.foundation.settings import Settings
 from app.hosting import hosting_problems
 from app.launch.policy.rules import InvalidRulesError, read_rules
+from app.launch.rollout.candidate import candidate_problems
 from app.standards.environment import load_or_exit, stop
 from app.standards.visibility.delivery import alert_url_problems
 from app.stores.base import Store, StoreSetupError, StoreUnavailableError
@@ -29,7 +30,8 @@ def further_problems(settings: Settings) -> list[Problem]:
         Problem("alert_urls", "alert_url", {"place": place})
         for place in alert_url_problems(settings)
     ]
-    return [*price_problems(settings), *hosting_problems(settings), *alerts]
+    models = [*price_problems(settings), *candidate_problems(settings)]
+    return [*models, *hosting_problems(settings), *alerts]
 
 
 def _policy_problems(settings: Settings) -> list[Problem]:

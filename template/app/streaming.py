@@ -38,14 +38,14 @@ async def streamed(
         yield Event(wire.DONE)
     except AppError as error:
         record.error_code = error.code
-        event_bytes = wire.error_event(error.body(work.context.messages, record.request_id))
+        event_bytes = wire.error_event(error.body(work.context.messages, record))
         keep(event_bytes)
         body = b"".join(sent)
         await reservation.settle(work.bill.close(), work.keeping.kept(200, SSE, body))
         yield Event(event_bytes, error=error)
     finally:
         # The client left, or the worker stops: what was sent so far is kept as incomplete.
-        await stream.pieces.aclose()
+        await stream.close()
         if not reservation.ended:
             partial = work.keeping.kept(200, SSE, b"".join(sent), complete=False)
             await reservation.settle(work.bill.close(), partial)
@@ -71,7 +71,7 @@ async def _answer_events(
             yield Event(writer.text(text), text)
         work.screen.verdict()
     except AbstainedError as error:
-        await stream.pieces.aclose()  # nobody will read what else it would say
+        await stream.close()  # nobody will read what else it would say
         text, reason = begun + in_words(error, work.context), "stop"
         yield Event(writer.text(text), text)
     work.keeping.judge(reason, work.context.record, work.screen)

@@ -78,6 +78,8 @@ class Summaries:
     ) -> list[Message]:
         """The message to send in the dropped turns' place; may ask a model, once, to write it."""
         text, prompt = background.known, background.prompt
+        # A summary is kept and shared: no candidate writes what others are then answered by.
+        targets = tuple(target for target in targets if not target.on_trial)
         if text is None and prompt is not None:
             call = Call(prompt, prompt_bound(prompt.messages), deadline, bill, record)
             text = await self._write(background, call, targets, caller)

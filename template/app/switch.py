@@ -31,7 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
         turn.add_argument("--yes", action="store_true", help=say("switch.help_yes"))
     given = parser.parse_args(arguments)
     settings, _ = settings_so_far()  # all that a switch needs is where the store is
-    names = switch_names((name, getattr(settings, f"{name}_model")) for name in _real(settings))
+    targets = [(name, str(getattr(settings, f"{name}_model"))) for name in _real(settings)]
+    if settings.candidate:
+        name, _, model = settings.candidate.partition(":")
+        targets.append((name, model))
+    names = switch_names(targets)
     if given.command != "list":
         if given.name not in names:
             print(say("switch.unknown", name=given.name, names=", ".join(names)), file=sys.stderr)

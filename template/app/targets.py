@@ -1,11 +1,12 @@
 """The fallback list: each provider that PROVIDERS names, with its price and its breaker."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from app.foundation.checks import Problem
 from app.foundation.settings import Settings
 from app.providers.prices import UnknownPriceError
-from app.providers.registry import connect_providers, price_of
+from app.providers.registry import connect_candidate, connect_providers, price_of
 from app.standards.availability.breaker import Breaker
 from app.standards.availability.relay import Target
 
@@ -34,3 +35,23 @@ def build_targets(
         Target(found.provider, found.price, breaker(found.provider.name, found.provider.model))
         for found in connect_providers(settings)
     )
+
+
+def build_candidate(
+    settings: Settings,
+    targets: tuple[Target, ...],
+    on_breaker: Callable[[str, str, bool], None],
+) -> Target | None:
+    """The model that is on trial; None where no request goes to one.
+
+    One that stands further down in the fallback order is the same there, breaker included.
+    """
+    if not settings.candidate or not settings.canary_percent:
+        return None
+    for target in targets:
+        if f"{target.provider.name}:{target.provider.model}" == settings.candidate:
+            return replace(target, on_trial=True)
+    found = connect_candidate(settings)
+    name, model = found.provider.name, found.provider.model
+    breaker = Breaker(lambda is_open: on_breaker(name, model, is_open))
+    return Target(found.provider, found.price, breaker, on_trial=True)

@@ -3,13 +3,13 @@
 The path reports here and knows nothing of logs, metrics, traces or alerts.
 """
 
-from contextlib import AbstractContextManager
-
 from loguru import logger
 
 from app.foundation.record import RequestRecord
 from app.foundation.settings import NANO_PER_USD
+from app.providers.base import Prompt
 from app.standards.visibility.alerts import Alerts, Kind
+from app.standards.visibility.gen_ai import ModelCall
 from app.standards.visibility.metrics import Metrics
 from app.standards.visibility.request_log import RequestEnd
 from app.standards.visibility.telemetry import Telemetry
@@ -37,14 +37,9 @@ class Watch:
         self._cut_off: set[str] = set()
         self._key_trouble: set[str] = set()
 
-    def span(self, provider: str, model: str) -> AbstractContextManager[object]:
-        """A span of the trace around one attempt, in OpenTelemetry's gen_ai terms."""
-        attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": provider,
-            "gen_ai.request.model": model,
-        }
-        return self._telemetry.span(f"chat {model}", **attributes)
+    def call(self, provider: str, model: str, prompt: Prompt) -> ModelCall:
+        """An attempt begins: its span in the trace."""
+        return self._telemetry.model_call(provider, model, prompt)
 
     def attempt(self, provider: str, model: str, outcome: str) -> None:
         """One attempt has ended."""
@@ -73,6 +68,12 @@ class Watch:
         else:
             self._cut_off.discard(provider)
             logger.info("provider is back", provider=provider, model=model)
+
+    def candidate_breaker(self, provider: str, model: str, is_open: bool) -> None:
+        """The candidate is cut off, or back: that wakes nobody, for the proven models answer."""
+        self._metrics.breaker(provider, model, is_open)
+        state = "cut off" if is_open else "back"
+        logger.warning(f"candidate {state}", provider=provider, model=model)
 
     def cap_warning(self, warning: CapWarning) -> None:
         """80 % of the day's money is spent; comes once a day over all processes."""

@@ -44,6 +44,8 @@ CAP_USD = 0.03
 DEAR = Reply("word", usage=Usage(prompt=100, completion=1000))
 ASKED = 15
 FAILED = 6
+ON_TRIAL = "on-trial"
+TRIED = 10
 KINDS = frozenset(get_args(Kind))
 # What is written where nobody has been named yet.
 NOBODY = re.compile(
@@ -85,12 +87,21 @@ def apps(
     # What fails is far over the one budget, and a little over the other one.
     strict = {"slo_availability_percent": 99.9, "slo_latency_percent": 99}
     lax = {"slo_availability_percent": 90, "slo_latency_percent": 50}
+    trial = {
+        "candidate": f"{FIRST}:{ON_TRIAL}",
+        "candidate_input_usd_per_mtok": 1,
+        "candidate_output_usd_per_mtok": 2,
+        "canary_percent": 100,
+    }
     small = {"slo_fallback_percent": 1, "slo_refusal_percent": 1, "slo_cost_usd_per_day": 0.0001}
     with FakeProvider() as other, own_server() as store, ThreadPoolExecutor(2) as pool:
 
         def fail() -> RunningApp:
-            app = start(source=app_with_a_bug(folder), providers=FIRST, **shared, **strict)
+            source = app_with_a_bug(folder)
+            app = start(source=source, providers=FIRST, **shared, **strict, **trial)
             ask(app)
+            fake.always(Status(500), model=ON_TRIAL)
+            ask_many(app, TRIED)
             with app.http() as http:
                 http.get(BUG)
             for status in (401, 500):

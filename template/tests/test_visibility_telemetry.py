@@ -1,6 +1,5 @@
 """Sentry and OpenTelemetry: what reaches their servers, and that neither can hang the app."""
 
-import gzip
 import http.client
 import json
 import socket
@@ -10,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,37 +24,22 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Scope
 
 from app.foundation.settings import Settings
+from app.providers.base import Message, Prompt, Usage
 from app.standards.visibility.logs import configure_logs
 from app.standards.visibility.request_log import RequestLog
 from app.standards.visibility.telemetry import Telemetry
+from tests.collector import Collector
 
 CANARY = "canary-key-0123456789"
+PROMPT = Prompt((Message("user", "hello"),), max_output_tokens=10, seed=7)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 @pytest.fixture
 def collector() -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
     """A server that takes everything: its port, and the paths and bodies it was sent."""
-    received: list[tuple[str, bytes]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            received.append((self.path, body))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
-    yield server.server_port, received
-    server.shutdown()
-    server.server_close()
+    with Collector() as listening:
+        yield listening.port, listening.received
 
 
 @pytest.fixture(autouse=True)
@@ -84,15 +67,16 @@ def serving(telemetry: Telemetry) -> Iterator[int]:
 
     @app.get("/things/{name}")
     async def things(name: str) -> str:
-        attributes = {"gen_ai.request.model": "gpt-5", "canary": CANARY}
-        with telemetry.span("chat gpt-5", **attributes) as span:
-            span.set_attribute("gen_ai.usage.input_tokens", 12)
+        call = telemetry.model_call("openai", "gpt-5", PROMPT)
+        with call.current():
+            call.answered(Usage(12, 3), "stop")
+        call.end("ok")
         return "ok"
 
     @app.get("/boom")
     async def boom(prompt: str) -> None:
         local = prompt + CANARY
-        with telemetry.span("chat gpt-5"):
+        with telemetry.phase("guard"):
             raise ValueError(f"key {CANARY}, {len(local)}")
 
     @app.get("/healthz")
@@ -136,12 +120,12 @@ async def test_traces_reach_the_collector(
         for resource in request.resource_spans:
             assert "shop-help" in str(resource.resource)
             spans |= {span.name: span for scope in resource.scope_spans for span in scope.spans}
-    assert set(spans) == {"GET /things/{name}", "GET /boom", "chat gpt-5"}
+    assert set(spans) == {"GET /things/{name}", "GET /boom", "chat gpt-5", "guard"}
     server = spans["GET /things/{name}"]
     assert server.trace_id.hex() == TRACE
     assert server.parent_span_id.hex() == "b7ad6b7169203331"
     assert spans["chat gpt-5"].trace_id.hex() == TRACE
-    assert "ValueError" in str(spans["chat gpt-5"])
+    assert not spans["guard"].events, "what failed is for the log"
     assert spans["GET /boom"].status.code == 2
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     traced = {line["route"]: line["trace_id"] for line in lines if "trace_id" in line}
@@ -198,7 +182,11 @@ def test_without_settings_nothing_is_loaded_and_spans_are_nothing() -> None:
         "from app.standards.visibility.telemetry import Telemetry\n"
         "settings = Settings.model_construct()\n"
         "telemetry = Telemetry(settings, 'x', logs.configure_logs(settings))\n"
-        "with telemetry.span('x', a=1) as span: span.set_attribute('b', 2)\n"
+        "with telemetry.phase('guard'): pass\n"
+        "from app.providers.base import Prompt\n"
+        "call = telemetry.model_call('openai', 'x', Prompt((), 1))\n"
+        "with call.current(): call.answered(None, 'stop')\n"
+        "call.end('ok')\n"
         "heavy = {'apprise', 'sentry_sdk', 'opentelemetry.sdk', 'opentelemetry.exporter'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

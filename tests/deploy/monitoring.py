@@ -118,11 +118,16 @@ class Monitoring:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def value(self, query: str) -> float | None:
-        """The value of a query's first series."""
+    def series(self, query: str) -> list[dict[str, Any]]:
+        """The series that a query finds. Raises for a query that Prometheus does not take."""
         url = f"{self._url}/api/v1/query"
         answer = httpx2.get(url, params={"query": query}, trust_env=False).json()
-        series = answer["data"]["result"]
+        assert answer["status"] == "success", f"{query}: {answer}"
+        return list(answer["data"]["result"])
+
+    def value(self, query: str) -> float | None:
+        """The value of a query's first series."""
+        series = self.series(query)
         return float(series[0]["value"][1]) if series else None
 
 

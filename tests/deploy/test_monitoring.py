@@ -4,6 +4,7 @@ Prometheus and Alertmanager are real, and so is the app that they watch; its pro
 """
 
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -16,9 +17,11 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.deploy.aws import free_port
-from tests.deploy.monitoring import Receiver, fetch_tools, monitoring, wait_for
+from tests.deploy.monitoring import Monitoring, Receiver, fetch_tools, monitoring, wait_for
 from tests.deploy.stage import load_fakes
 from tests.kit import ON_CALL, TEMPLATE, answers, generate, run
 from tests.releases.snapshot import ROOT
@@ -32,6 +35,7 @@ slo: Any = importlib.import_module("app.launch.slo")
 MONITORING = TEMPLATE / "deploy/monitoring"
 RULES = yaml.safe_load((MONITORING / "prometheus/rules.yml").read_text(encoding="utf-8"))
 RECORDED, ALERTS = (group["rules"] for group in RULES["groups"])
+DASHBOARD = json.loads((TEMPLATE / "deploy/grafana/dashboard.json").read_text(encoding="utf-8"))
 NAMED = f"{ON_CALL['on_call_name']}, {ON_CALL['on_call_contact']}"
 ADMIN, ALICE = "admin-0123456789", "alice-0123456789"
 MINUTES = {"m": 1, "h": 60, "d": 24 * 60}
@@ -49,6 +53,37 @@ def app(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def minutes(window: str) -> int:
     return int(window[:-1]) * MINUTES[window[-1]]
+
+
+def test_grafana_reads_all_of_the_dashboard() -> None:
+    read = json.loads(JSONEncoder().encode(Dashboard.from_json(DASHBOARD)))
+    assert lost(DASHBOARD, read) == []
+    for panel in DASHBOARD["panels"]:
+        assert panel["title"]
+        assert panel["description"]
+        assert panel["fieldConfig"]["defaults"]["unit"]
+
+
+def lost(given: Any, read: Any, place: str = "") -> list[str]:
+    """What of a file is not, or is not the same, in what was read of it."""
+    if isinstance(given, dict) and isinstance(read, dict):
+        return [w for k, v in given.items() for w in lost(v, read.get(k), f"{place}.{k}")]
+    if isinstance(given, list) and isinstance(read, list) and len(given) == len(read):
+        pairs = enumerate(zip(given, read, strict=True))
+        return [w for at, (one, other) in pairs for w in lost(one, other, f"{place}[{at}]")]
+    return [] if given == read else [f"{place}: {given} is read as {read}"]
+
+
+def without_data(prometheus: Monitoring) -> list[str]:
+    """The plots of the dashboard in which nothing would be seen."""
+    return [
+        f"{panel['title']}: {target['expr']}"
+        for panel in DASHBOARD["panels"]
+        for target in panel["targets"]
+        if not prometheus.series(
+            target["expr"].replace("$__rate_interval", "1m").replace("$route", ".*")
+        )
+    ]
 
 
 def test_prometheus_and_alertmanager_take_the_files(tools: Path, app: Path) -> None:
@@ -335,9 +370,9 @@ def serving(app: Path, folder: Path, port: int, provider: str) -> Iterator[httpx
         process.wait(30)
 
 
-def ask(client: httpx2.Client, count: int) -> set[int]:
+def ask(client: httpx2.Client, count: int, text: str = "Hello") -> set[int]:
     """The statuses of so many answers."""
-    body = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
+    body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
     answers = (client.post("/v1/chat/completions", json=body) for _ in range(count))
     return {answer.status_code for answer in answers}
 
@@ -353,7 +388,8 @@ def test_who_is_on_call_hears_of_a_failing_provider_and_of_a_dead_app(
     ):
         with serving(app, tmp_path, port, fake.openai_base_url) as client:
             wait_for("a scrape", lambda: prometheus.value('up{job="app"} == 1'))
-            assert ask(client, 20) == {200}
+            assert ask(client, 19) == {200}
+            assert ask(client, 1, "My card is 4111 1111 1111 1111.") == {200}
             good = 'sum(llm_app_slo_events_total{slo="availability",result="good"}) == 20'
             wait_for("the good events", lambda: prometheus.value(good))
             assert not receiver.find("ErrorBudgetBurn")
@@ -370,5 +406,8 @@ def test_who_is_on_call_hears_of_a_failing_provider_and_of_a_dead_app(
             # The answers that there were came quickly, and nobody was refused.
             burning = [x for x in receiver.alerts if x["labels"]["alertname"] == "ErrorBudgetBurn"]
             assert {x["labels"]["slo"] for x in burning} == {"availability"}
+
+            # By now something of everything that the dashboard plots has happened.
+            wait_for("every plot", lambda: not without_data(prometheus))
         down = wait_for("the app's end", lambda: receiver.find("AppDown", severity="page"))
         assert down["annotations"]["on_call"] == NAMED

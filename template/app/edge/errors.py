@@ -34,7 +34,7 @@ def render(scope: Scope, error: AppError) -> Response:
         headers["x-should-retry"] = "false"
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    body = error.body(messages_of(scope), record.request_id)
+    body = error.body(messages_of(scope), record)
     return JSONResponse(body, error.status, headers)
 
 

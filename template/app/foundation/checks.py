@@ -87,6 +87,14 @@ def database_url(value: SecretStr, store: str) -> None:
         raise wrong(f"{store}_url")
 
 
+def candidate(value: str) -> str:
+    """`provider:model`."""
+    provider, colon, model = value.partition(":")
+    if not (provider and colon and model) or any(letter.isspace() for letter in value):
+        raise wrong("candidate")
+    return value
+
+
 def redis_url(value: SecretStr) -> SecretStr:
     """`redis://…`, or `rediss://…` for TLS; with a number for a path it is that database."""
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.foundation.messages import Messages
+from app.foundation.record import RequestRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,11 @@ class AppError(Exception):
         """The HTTP status."""
         return self.kind.status
 
-    def body(self, messages: Messages, request_id: str) -> dict[str, Any]:
-        """The OpenAI error object, for a person who reads `messages`' language."""
+    def body(self, messages: Messages, record: RequestRecord) -> dict[str, Any]:
+        """The OpenAI error object, for a person who reads `messages`' language.
+
+        It says the request's id, and its trace's where there is one.
+        """
         key = f"error.{self.code}"
         exact = f"{key}.{self.detail}" if self.detail else key
         return {
@@ -86,6 +90,7 @@ class AppError(Exception):
                 "type": self.kind.type,
                 "code": self.code,
                 "param": self.param,
-                "request_id": request_id,
+                "request_id": record.request_id,
+                **({"trace_id": record.trace_id} if record.trace_id else {}),
             }
         }

@@ -3,10 +3,11 @@
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings
 
-from app.foundation.fields import Percent, Seconds, Url, Usd
+from app.foundation import checks
+from app.foundation.fields import Percent, Seconds, Share, Url, Usd, UsdPerMillionTokens
 
 
 class LaunchSettings(BaseSettings):
@@ -27,3 +28,8 @@ class LaunchSettings(BaseSettings):
     slo_cost_usd_per_day: Usd | None = None
     slo_alerts: bool = True
     slo_min_events: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+
+    candidate: Annotated[str, AfterValidator(checks.candidate)] | None = None
+    candidate_input_usd_per_mtok: UsdPerMillionTokens | None = None
+    candidate_output_usd_per_mtok: UsdPerMillionTokens | None = None
+    canary_percent: Share = Decimal(0)

@@ -1,13 +1,17 @@
 """What is known about one request. Every standard notes its facts here; visibility writes them."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
 # `none`: the model was not asked; `replay`: an idempotency key's answer, sent again.
 CacheState = Literal["none", "hit", "miss", "bypass", "replay"]
+# What a request's time is spent on.
+Phase = Literal["guard", "store", "provider"]
+# Which model a request was given first while a canary runs: the candidate, or the proven one.
+Arm = Literal["canary", "stable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,13 @@ class RequestRecord:
     """The facts of one request, from its first byte to its last.
 
     Money is in integer nano-dollars, durations are in seconds. `headers` go out with the response,
-    whatever its status.
+    whatever its status. `trace_id` is that of the request's trace, where it has one; `span` makes
+    a phase a part of it.
     """
 
     request_id: str
+    trace_id: str | None = None
+    span: Callable[[Phase], AbstractContextManager[object]] = nullcontext
     caller: str | None = None
     end_user: str | None = None  # a hash of the request's `user`
     metadata: dict[str, str] | None = None
@@ -50,6 +57,8 @@ class RequestRecord:
     attempts: int = 0
     fallback: bool = False
     cache: CacheState = "none"
+    arm: Arm | None = None
+    candidate_failed: bool = False  # a proven model answered in its stead
     summarised: bool = False
     abstained: str | None = None  # why the app gave no answer of its own: a rule's name
     policy: dict[PolicyHit, int] = field(default_factory=dict)  # how often each was found
@@ -77,11 +86,12 @@ class RequestRecord:
         self.policy[hit] = self.policy.get(hit, 0) + 1
 
     @contextmanager
-    def timed(self, phase: Literal["guard", "store", "provider"]) -> Iterator[None]:
+    def timed(self, phase: Phase) -> Iterator[None]:
         """Add the time spent inside to `phase` (shown as `Server-Timing`)."""
         started = time.perf_counter()
         try:
-            yield
+            with self.span(phase):
+                yield
         finally:
             spent = time.perf_counter() - started
             self.timings[phase] = self.timings.get(phase, 0.0) + spent

@@ -131,6 +131,7 @@ class Settings(LaunchSettings):
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     sentry_dsn: SecretUrl | None = None
     otel_exporter_otlp_endpoint: Url | None = None
+    otel_traces_sampler_arg: Annotated[float, Field(ge=0, le=1)] = 1.0
     aws_secret_name: str | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] | None = None

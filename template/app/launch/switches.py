@@ -1,7 +1,8 @@
 """Kill switches: what an operator turns off at run time, for all processes, within seconds.
 
 `spending` refuses every question; `provider:NAME` and `model:NAME` take a target out of the
-fallback order. The store keeps them until they are turned on again, at most for 400 days.
+fallback order; `canary` keeps requests from the candidate. The store keeps them until they are
+turned on again, at most for 400 days.
 
 A process looks before its first request, and then beside the first one after LOOK_EVERY_SECONDS,
 which does not wait for it: a store that is down must hold nobody up twice. While it does not
@@ -21,6 +22,7 @@ from app.standards.availability.relay import Target
 from app.stores.base import Store, StoreUnavailableError
 
 SPENDING = "spending"
+CANARY = "canary"
 LOOK_EVERY_SECONDS = 2.0
 # How long the first request waits for the look: long for a store that answers.
 PATIENCE_SECONDS = 0.25
@@ -38,10 +40,12 @@ class Off:
     why: str
 
 
-def switch_names(targets: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+def switch_names(
+    targets: Iterable[tuple[str, str]], *, with_candidate: bool = True
+) -> tuple[str, ...]:
     """What can be turned off, for targets as pairs of provider and model."""
     named = (name for target in targets for name in _switches_of(*target))
-    return (SPENDING, *dict.fromkeys(named))
+    return (SPENDING, *([CANARY] if with_candidate else []), *dict.fromkeys(named))
 
 
 class Switches:
@@ -68,6 +72,11 @@ class Switches:
             raise AppError("switched_off", retry_after=RETRY_AFTER_SECONDS)
         return left
 
+    async def allows(self, name: str) -> bool:
+        """True where `name` is on; False until the first look, for what can do without."""
+        await self._look_again()
+        return self._seen and name not in self._off
+
     async def listed(self) -> list[Off]:
         """All that is off. Raises `StoreUnavailableError`."""
         found = await asyncio.gather(*(self._store.recall(_key(name)) for name in self._names))
@@ -81,6 +90,8 @@ class Switches:
 
     async def turn_on(self, name: str) -> None:
         """Let what is named work again. Raises `StoreUnavailableError`."""
+        if name == CANARY:
+            await self._store.close_incident(CANARY)  # another cut-off is news again
         await self._store.remember(_key(name), b"", 1)
 
     async def _look_again(self) -> None:

@@ -33,16 +33,23 @@ def connect_providers(settings: Settings) -> tuple[Target, ...]:
     """
     prices = [price_of(settings, name) for name in settings.providers]
     return tuple(
-        Target(_connect(settings, name), price)
+        Target(_connect(settings, name, getattr(settings, f"{name}_model", name)), price)
         for name, price in zip(settings.providers, prices, strict=True)
     )
 
 
-def _connect(settings: Settings, name: str) -> Provider:
+def connect_candidate(settings: Settings) -> Target:
+    """The model that CANDIDATE names, by its provider's key. Raises `UnknownPriceError`."""
+    name, _, model = (settings.candidate or "").partition(":")
+    price = candidate_price(settings)
+    return Target(_connect(settings, name, model), price)
+
+
+def _connect(settings: Settings, name: str, model: str) -> Provider:
     key = getattr(settings, f"{name}_api_key", None)
     connection = Connection(
         api_key=key.get_secret_value() if key else "",
-        model=getattr(settings, f"{name}_model", name),
+        model=model,
         base_url=getattr(settings, f"{name}_base_url", None),
         timeouts=Timeouts(
             connect=settings.connect_timeout_seconds,
@@ -57,11 +64,21 @@ def _connect(settings: Settings, name: str) -> Provider:
 
 def price_of(settings: Settings, name: str) -> Price:
     """What the model of a provider costs: as stated, or as known. Raises `UnknownPriceError`."""
-    told = getattr(settings, f"{name}_input_usd_per_mtok", None)
-    said = getattr(settings, f"{name}_output_usd_per_mtok", None)
+    return _price(settings, name, getattr(settings, f"{name}_model", name), name)
+
+
+def candidate_price(settings: Settings) -> Price:
+    """What the candidate costs. Raises `UnknownPriceError`."""
+    name, _, model = (settings.candidate or "").partition(":")
+    return _price(settings, name, model, "candidate")
+
+
+def _price(settings: Settings, name: str, model: str, whose: str) -> Price:
+    told = getattr(settings, f"{whose}_input_usd_per_mtok", None)
+    said = getattr(settings, f"{whose}_output_usd_per_mtok", None)
     return find_price(
         name,
-        getattr(settings, f"{name}_model", name),
+        model,
         getattr(settings, f"{name}_base_url", None),
         None if told is None or said is None else (told, said),
     )

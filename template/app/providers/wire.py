@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar
 
 import httpx2
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.providers.base import (
     Answer,
@@ -21,6 +22,7 @@ from app.providers.failures import error_inside, not_transported, refused
 from app.providers.formats import EventDecoder, check_size, encode, parse
 
 DRAIN_SECONDS = 0.1
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
 # TLS that breaks in mid-answer surfaces as a bare ssl.SSLError, an OSError (httpx2 issue 854).
 TRANSPORT_ERRORS = (httpx2.HTTPError, OSError)
 _NOT_THE_WIRE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -108,6 +110,7 @@ class HttpProvider(ABC):
         body = self.request(prompt, stream=stream)
         url, headers = self.call(body, stream=stream)
         request = self._client.build_request("POST", url, headers=headers, content=encode(body))
+        _TRACE_CONTEXT.inject(request.headers)  # nothing where there is no trace
         try:
             response = await self._client.send(request, stream=True)
             if response.is_success:

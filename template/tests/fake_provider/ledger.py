@@ -52,6 +52,7 @@ class Call:
     max_tokens: int | None = None
     response_format: Any = None  # a JSON schema, {} for any JSON object, None for plain text
     key: str = ""  # the first 12 hex digits of the SHA-256 of the key: never the key itself
+    traceparent: str | None = None  # W3C trace context, where the app sends one
     arrived: float = field(default_factory=time.monotonic)
     finished: float | None = None
     outcome: Outcome = "open"

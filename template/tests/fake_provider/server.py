@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
         headers = {n.decode("latin-1"): v.decode("latin-1") for n, v in self._request.headers}
         incoming = Incoming(url.path, dict(parse_qsl(url.query)), headers, b"".join(self._body))
         wire = next(wire for wire in WIRES if wire.serves(url.path))
-        call = Call(wire.name, url.path)
+        call = Call(wire.name, url.path, traceparent=headers.get("traceparent"))
         refusal = None
         if self._request.method == b"POST":
             try:

@@ -9,55 +9,39 @@ it fits; then the next target. Nothing is retried once a streamed byte has left.
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from loguru import logger
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_any,
-    wait_random_exponential,
-)
-from tenacity.stop import stop_base
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_any
 
 from app.foundation.errors import AppError
 from app.foundation.record import RequestRecord
 from app.providers.base import Answer, Piece, Prompt, Provider, ProviderError, Usage
 from app.providers.prices import Price
+from app.standards.availability.backoff import NoTimeLeft, pause
 from app.standards.availability.bill import MAX_CHARACTERS_PER_TOKEN, Bill
 from app.standards.availability.breaker import Breaker
 from app.standards.availability.deadline import Deadline
+from app.standards.availability.observer import ObservedCall, Observer
 
 T = TypeVar("T")
 
-# The n-th pause is random between 0 and FIRST * 2^n seconds, and never over MAX.
-FIRST_PAUSE_SECONDS = 0.5
-MAX_PAUSE_SECONDS = 8.0
 # What a client is told to wait when no target says anything better.
 RETRY_AFTER_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A provider's model, its price and its breaker."""
+    """A provider's model, its price and its breaker.
+
+    `on_trial`: it goes before the proven ones, and its failures are its own, never the caller's.
+    """
 
     provider: Provider
     price: Price
     breaker: Breaker
-
-
-class Observer(Protocol):
-    """Hears of every attempt: for metrics, traces and alerts."""
-
-    def attempt(self, provider: str, model: str, outcome: str) -> None: ...
-
-    def fallback(self) -> None: ...
-
-    def span(self, provider: str, model: str) -> AbstractContextManager[object]: ...
+    on_trial: bool = False
 
 
 @dataclass(slots=True)
@@ -80,6 +64,16 @@ class Stream:
 
     target: Target
     pieces: AsyncGenerator[Piece, None]
+    observed: ObservedCall
+
+    async def close(self) -> None:
+        """End the call at the provider, if it has not ended."""
+        await self.pieces.aclose()
+        self.observed.end("cancelled")
+
+
+# One call to a target, within a deadline.
+Attempt = Callable[[Target, Deadline, ObservedCall], Awaitable[T]]
 
 
 class Relay:
@@ -102,7 +96,7 @@ class Relay:
     async def stream(self, call: Call, targets: tuple[Target, ...]) -> Stream:
         """An answer that has begun, or `AppError` when no target began one."""
 
-        async def attempt(target: Target, deadline: Deadline) -> Stream:
+        async def attempt(target: Target, deadline: Deadline, observed: ObservedCall) -> Stream:
             pieces = target.provider.stream(call.prompt)
             try:
                 async with deadline.limit(self._read_timeout):
@@ -110,7 +104,8 @@ class Relay:
             except BaseException:
                 await pieces.aclose()
                 raise
-            return Stream(target, self._rest(call, target, first, pieces))
+            rest = self._rest(call, target, first, pieces, observed)
+            return Stream(target, rest, observed)
 
         return await self._first_success(call, targets, attempt)
 
@@ -127,25 +122,34 @@ class Relay:
                     return None
         return None
 
-    def _ask(self, call: Call) -> Callable[[Target, Deadline], Awaitable[Answer]]:
-        async def attempt(target: Target, deadline: Deadline) -> Answer:
+    def _ask(self, call: Call) -> Attempt[Answer]:
+        async def attempt(target: Target, deadline: Deadline, observed: ObservedCall) -> Answer:
             async with deadline.limit():
                 answer = await target.provider.complete(call.prompt)
+            observed.answered(answer.usage, answer.finish_reason)
             call.bill.used(answer.usage, len(answer.text))
             return answer
 
         return attempt
 
     async def _rest(
-        self, call: Call, target: Target, first: Piece, pieces: AsyncGenerator[Piece, None]
+        self,
+        call: Call,
+        target: Target,
+        first: Piece,
+        pieces: AsyncGenerator[Piece, None],
+        observed: ObservedCall,
     ) -> AsyncGenerator[Piece, None]:
         """The stream after its first piece: each gap is bounded, and its end is charged."""
         usage: Usage | None = None
+        reason: str | None = None
         characters = 0
         piece = first
+        outcome = "cancelled"
         try:
             while True:
                 usage = piece.usage or usage
+                reason = piece.finish_reason or reason
                 characters += len(piece.text)
                 if characters > call.prompt.max_output_tokens * MAX_CHARACTERS_PER_TOKEN:
                     raise ProviderError("garbage", target.provider.name)
@@ -153,9 +157,11 @@ class Relay:
                 async with call.deadline.limit(self._read_timeout):
                     piece = await anext(pieces)
         except StopAsyncIteration:
+            outcome = "ok"
             call.bill.used(usage, characters)
             target.breaker.succeeded()
         except TimeoutError:
+            outcome = "timeout"
             call.bill.unknown()
             if call.deadline.over:
                 # A long answer, or a slow reader: it says nothing about the target.
@@ -163,18 +169,21 @@ class Relay:
             target.breaker.failed()
             raise AppError("providers_unavailable", retry_after=RETRY_AFTER_SECONDS) from None
         except ProviderError as error:
+            outcome = error.kind
             call.bill.unknown()
             if not error.callers_fault:
                 target.breaker.failed()
             raise AppError("providers_unavailable", retry_after=RETRY_AFTER_SECONDS) from error
         finally:
             await pieces.aclose()
+            observed.answered(usage, reason)
+            observed.end(outcome)
 
     async def _first_success(
         self,
         call: Call,
         targets: tuple[Target, ...],
-        attempt: Callable[[Target, Deadline], Awaitable[T]],
+        attempt: Attempt[T],
     ) -> T:
         failures: list[ProviderError] = []
         for index, target in enumerate(targets):
@@ -186,13 +195,15 @@ class Relay:
             except _CutOffError:
                 continue
             except ProviderError as error:
+                if error.callers_fault and target.on_trial:
+                    continue  # the proven ones judge the request
                 # After another target's failure nobody can say that it is the caller's fault.
                 if error.callers_fault and not failures:
                     raise AppError("invalid_request_error", detail="provider") from error
                 failures.append(error)
                 continue
-            self._note(call.record, target, is_fallback=index > 0)
-            if failures and index > 0:
+            self._note(call.record, target, targets[:index])
+            if failures:
                 logger.warning("another provider answered", provider=target.provider.name)
             return result
         raise self._nobody(call, targets, failures)
@@ -202,11 +213,11 @@ class Relay:
         call: Call,
         target: Target,
         deadline: Deadline,
-        attempt: Callable[[Target, Deadline], Awaitable[T]],
+        attempt: Attempt[T],
     ) -> T:
         retrying = AsyncRetrying(
-            stop=stop_any(stop_after_attempt(self._max_attempts), _NoTimeLeft(deadline)),
-            wait=_pause,
+            stop=stop_any(stop_after_attempt(self._max_attempts), NoTimeLeft(deadline)),
+            wait=pause,
             retry=retry_if_exception(lambda e: isinstance(e, ProviderError) and e.retryable),
             sleep=asyncio.sleep,
             reraise=True,
@@ -224,7 +235,7 @@ class Relay:
         call: Call,
         target: Target,
         deadline: Deadline,
-        attempt: Callable[[Target, Deadline], Awaitable[T]],
+        attempt: Attempt[T],
     ) -> T:
         """One call. Whatever happens, the breaker hears of it and the bill is right."""
         provider, record = target.provider, call.record
@@ -237,15 +248,17 @@ class Relay:
             input_bound=call.input_bound,
             output_bound=call.prompt.max_output_tokens,
         )
-        outcome = "cancelled"
+        observed = self._observer.call(provider.name, provider.model, call.prompt)
+        outcome, goes_on = "cancelled", False
         try:
-            with record.timed("provider"), self._observer.span(provider.name, provider.model):
+            with record.timed("provider"), observed.current():
                 try:
-                    result = await attempt(target, deadline)
+                    result = await attempt(target, deadline, observed)
                 except TimeoutError:
                     raise ProviderError("timeout", provider.name) from None
             outcome = "ok"
             if isinstance(result, Stream):
+                goes_on = True
                 target.breaker.began()
             else:
                 target.breaker.succeeded()
@@ -259,6 +272,8 @@ class Relay:
             target.breaker.abandoned()
             raise
         finally:
+            if not goes_on:
+                observed.end(outcome)
             self._observer.attempt(provider.name, provider.model, outcome)
 
     def _note_failure(self, call: Call, target: Target, error: ProviderError) -> None:
@@ -277,9 +292,12 @@ class Relay:
             provider_status=error.status,
         )
 
-    def _note(self, record: RequestRecord, target: Target, *, is_fallback: bool) -> None:
+    def _note(self, record: RequestRecord, target: Target, before: tuple[Target, ...]) -> None:
+        """`target` answered; those `before` it did not, or were cut off."""
         record.headers["X-Provider"] = target.provider.name
-        if is_fallback:
+        record.candidate_failed = any(other.on_trial for other in before)
+        # The first of the proven ones in a candidate's stead is what the caller gets without it.
+        if any(not other.on_trial for other in before):
             record.fallback = True
             record.headers["X-Fallback"] = "true"
             self._observer.fallback()
@@ -300,29 +318,8 @@ class Relay:
         return error
 
 
-class _NoTimeLeft(stop_base):
-    """Stop when the next pause would not fit into the deadline."""
-
-    def __init__(self, deadline: Deadline) -> None:
-        self._deadline = deadline
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        return retry_state.upcoming_sleep >= self._deadline.remaining
-
-
 class _CutOffError(Exception):
     """The target's breaker is open."""
-
-
-_backoff = wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS, max=MAX_PAUSE_SECONDS)
-
-
-def _pause(state: RetryCallState) -> float:
-    """The provider's `Retry-After` when it gave one, else exponential backoff with full jitter."""
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, ProviderError) and error.retry_after is not None:
-        return error.retry_after
-    return _backoff(state)
 
 
 async def _first_piece(pieces: AsyncGenerator[Piece, None], target: Target) -> Piece:

@@ -214,7 +214,8 @@ class Reservation:
         self._guard.ended(self)
         # In a task of its own: no cancellation reaches it. A slow store delays no answer for long.
         task = self._guard.in_background(self._guard.settle(settlement))
-        await asyncio.wait({task}, timeout=self._guard.patience)
+        with self._record.timed("store"):
+            await asyncio.wait({task}, timeout=self._guard.patience)
 
 
 def rate_headers(rates: tuple[RateState, ...]) -> dict[str, str]:

@@ -37,10 +37,11 @@ Kind = Literal[
     "fallback",
     "refusal",
     "cost",
+    "canary",
 ]
 # What can wait until morning.
 _WARNINGS = frozenset(
-    {"cost_warning", "availability_slow", "latency_slow", "fallback", "refusal", "cost"}
+    {"cost_warning", "availability_slow", "latency_slow", "fallback", "refusal", "cost", "canary"}
 )
 REMIND_SECONDS = 3600.0
 MAX_REQUEST_IDS = 10

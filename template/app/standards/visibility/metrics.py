@@ -27,7 +27,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.foundation.errors import KINDS
 from app.foundation.project import OnCall
-from app.foundation.record import CacheState, PolicyHit
+from app.foundation.record import Arm, CacheState, PolicyHit
 from app.foundation.settings import NANO_PER_USD
 from app.stores.base import Spending
 
@@ -75,6 +75,9 @@ class Metrics:
         self._tokens = counter("tokens", "Tokens used.", "provider", "model", "kind")
         self._costs = counter("cost_usd", "Settled cost.", "provider", "model")
         self._slo_events = counter("slo_events", "Good and bad events.", "slo", "result")
+        self._canary = counter(
+            "canary_events", "The rollout's good and bad events.", "arm", "slo", "result"
+        )
         self._breakers = Gauge(
             "llm_app_breaker_open",
             "1 while any worker has cut the target off.",
@@ -129,6 +132,10 @@ class Metrics:
     def slo_event(self, slo: str, good: bool) -> None:
         """A request was a good or a bad event of a service level objective."""
         self._slo_events.labels(slo, "good" if good else "bad").inc()
+
+    def canary_event(self, arm: Arm, slo: str, good: bool) -> None:
+        """A request of an arm was a good or a bad event."""
+        self._canary.labels(arm, slo, "good" if good else "bad").inc()
 
     def state_objectives(
         self,

@@ -5,15 +5,17 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from loguru import logger
+from opentelemetry.trace import get_current_span
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.foundation.errors import KINDS
-from app.foundation.record import RequestRecord
+from app.foundation.record import Phase, RequestRecord
 from app.foundation.settings import NANO_PER_USD
 from app.standards.visibility.route_names import RouteNames
 
@@ -34,6 +36,7 @@ _FROM_RECORD = (
     "attempts",
     "fallback",
     "cache",
+    "arm",
     "summarised",
     "abstained",
     "streamed",
@@ -84,6 +87,7 @@ class RequestLog:
     It makes the `RequestRecord` (`scope["state"]["record"]`), sends the record's headers with
     the response, and answers an unhandled exception with `render_error(scope, code)`.
     `observers` hear of every end. Routes in `quiet` are logged at DEBUG when all is well.
+    `span` makes the phases of a request parts of its trace.
     """
 
     def __init__(
@@ -93,11 +97,13 @@ class RequestLog:
         render_error: Callable[[Scope, str], ASGIApp],
         observers: Sequence[Callable[[RequestEnd], None]] = (),
         quiet: frozenset[str] = frozenset({"/healthz"}),
+        span: Callable[[Phase], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._app = app
         self._render_error = render_error
         self._observers = observers
         self._quiet = quiet
+        self._span = span
         self._names: RouteNames | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +111,8 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         started, path = time.perf_counter(), _path(scope)
-        exchange = _Exchange(receive, send, RequestRecord(_request_id(scope)))
+        record = RequestRecord(_request_id(scope), _trace_id(), self._span)
+        exchange = _Exchange(receive, send, record)
         scope.setdefault("state", {})["record"] = exchange.record
         with logger.contextualize(request_id=exchange.record.request_id):
             try:
@@ -227,6 +234,11 @@ def _request_id(scope: Scope) -> str:
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
     text = given.decode("latin-1")
     return text if _REQUEST_ID.fullmatch(text) else uuid.uuid4().hex
+
+
+def _trace_id() -> str | None:
+    trace = get_current_span().get_span_context()
+    return f"{trace.trace_id:032x}" if trace.is_valid else None
 
 
 def _path(scope: Scope) -> str:

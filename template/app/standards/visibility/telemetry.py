@@ -1,22 +1,19 @@
 """Error reports to Sentry and traces to OpenTelemetry, each only where its setting is given."""
 
 import asyncio
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from fastapi.telemetry import TelemetryConfig
 from loguru import logger
-from opentelemetry.trace import (
-    NoOpTracerProvider,
-    Span,
-    SpanKind,
-    Status,
-    StatusCode,
-    TracerProvider,
-)
+from opentelemetry.trace import NoOpTracerProvider, Tracer, TracerProvider
 
+from app.foundation.record import Phase
 from app.foundation.settings import Settings
+from app.providers.base import Prompt
+from app.standards.visibility import gen_ai
+from app.standards.visibility.gen_ai import ModelCall
 from app.standards.visibility.redaction import Redactor
 from app.standards.visibility.threads import in_thread
 
@@ -28,6 +25,7 @@ class Telemetry:
 
     def __init__(self, settings: Settings, name: str, redactor: Redactor) -> None:
         self._provider: TracerProvider = NoOpTracerProvider()
+        self._tracer: Tracer | None = None
         self._flushers: list[Callable[[], object]] = []
         self._closers: list[Callable[[], object]] = []
         if settings.sentry_dsn is not None:
@@ -41,16 +39,17 @@ class Telemetry:
             from app.standards.visibility import tracing
 
             endpoint = settings.otel_exporter_otlp_endpoint
-            provider = tracing.start(endpoint, name, redactor)
-            self._provider = provider
+            provider = tracing.start(
+                endpoint, name, redactor, share=settings.otel_traces_sampler_arg
+            )
+            self._provider, self._tracer = provider, provider.get_tracer("app")
             self._flushers.append(provider.force_flush)
             self._closers.append(provider.shutdown)
-        self._tracer = self._provider.get_tracer("app")
 
     def fastapi(self) -> TelemetryConfig:
         """For `FastAPI(telemetry=...)`: one server span per request, without its content."""
         return {
-            "tracing": not isinstance(self._provider, NoOpTracerProvider),
+            "tracing": self._tracer is not None,
             "tracer_provider": self._provider,
             "metrics": False,
             "logs": False,
@@ -59,22 +58,21 @@ class Telemetry:
             "exclude": _untraced,
         }
 
-    @contextmanager
-    def span(self, name: str, **attributes: str | int | float | bool) -> Iterator[Span]:
-        """A span for a call to another service; it does nothing where traces are off."""
-        with self._tracer.start_as_current_span(
+    def phase(self, name: Phase) -> AbstractContextManager[object]:
+        """A span for a phase of a request. A call to a provider has one of its own."""
+        if self._tracer is None or name == "provider":
+            return nullcontext()
+        return self._tracer.start_as_current_span(
             name,
-            kind=SpanKind.CLIENT,
-            attributes=attributes,
             record_exception=False,  # its text and stack are for the log
             set_status_on_exception=False,
-        ) as span:
-            try:
-                yield span
-            except BaseException as error:
-                span.set_attribute("error.type", type(error).__name__)
-                span.set_status(Status(StatusCode.ERROR))
-                raise
+        )
+
+    def model_call(self, provider: str, model: str, prompt: Prompt) -> ModelCall:
+        """The span of a call to a model, which begins now."""
+        if self._tracer is None:
+            return ModelCall()
+        return gen_ai.begin(self._tracer, provider, model, prompt)
 
     async def flush(self, seconds: float) -> None:
         """Send what waits, for at most `seconds`; the rest goes on being sent."""

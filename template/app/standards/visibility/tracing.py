@@ -7,17 +7,24 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from app.standards.visibility.redaction import Redactor
 
 EXPORT_SECONDS = 5.0
 
 
-def start(endpoint: str, name: str, redactor: Redactor) -> TracerProvider:
-    """The provider of the app's spans: flush it for what waits, shut it down at the end."""
+def start(endpoint: str, name: str, redactor: Redactor, *, share: float) -> TracerProvider:
+    """The provider of the app's spans: flush it for what waits, shut it down at the end.
+
+    Of all traces `share` (0 to 1) are sampled. A caller can only ask for fewer: a sampled
+    `traceparent` that anybody may send must not fill the collector.
+    """
     exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=EXPORT_SECONDS)
     resource = Resource.create({"service.name": name})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    ratio = TraceIdRatioBased(share)
+    sampler = ParentBased(root=ratio, remote_parent_sampled=ratio)
+    provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(_Redacting(exporter, redactor)))
     return provider
 
