@@ -50,6 +50,7 @@ ITEMS = (
     Item("L5", "app/launch/caching.py"),
     Item("L6", "app/asked.py"),
     Item("L8", "app/standards/spending/guard.py"),
+    Item("L9", "RUNBOOK.md"),
     Item("L10", "app/standards/visibility/alerts.py"),
 )
 BY_NUMBER = {item.number: item for item in ITEMS}

@@ -16,6 +16,7 @@ class Listener:
 
     def __init__(self, *, hang: bool = False, answer: bytes = b"") -> None:
         self.bodies: list[bytes] = []
+        self.paths: list[str] = []
         self._over = threading.Event()
         listener = self
 
@@ -24,6 +25,7 @@ class Listener:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
+                listener.paths.append(self.path)
                 listener.bodies.append(body)
                 if hang:
                     listener._over.wait()

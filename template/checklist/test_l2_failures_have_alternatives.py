@@ -118,6 +118,11 @@ def _back(good: Callable[[], bool]) -> float:
     return time.monotonic() - began
 
 
+def _errors(telemetry: Listener) -> int:
+    """How many error reports have come, on Sentry's wire."""
+    return sum("envelope" in path for path in telemetry.paths)
+
+
 def test_without_moderation_questions_are_answered(world: World, check: Check) -> None:
     ask(world.app)
     judged = len(world.moderation.bodies)
@@ -154,11 +159,15 @@ def test_without_telemetry_nobody_waits(world: World, check: Check) -> None:
     answered = all(_is_first(answer) for answer in [*under_way, *after])
     check.that(answered and seconds < MARGIN, "telemetry", seen=seen, look=LOOK_TELEMETRY)
     world.telemetry.revive()
-    sent = len(world.telemetry.bodies)
+    world.telemetry.paths.clear()
     ask(world.app)
-    seconds = _back(lambda: len(world.telemetry.bodies) > sent)
-    arrived = len(world.telemetry.bodies) > sent
-    check.that(arrived, "telemetry_back", seen=f"{seconds:.1f} s", look=LOOK_TELEMETRY)
+    seconds = _back(lambda: "/v1/traces" in world.telemetry.paths)
+    check.that(
+        "/v1/traces" in world.telemetry.paths,
+        "telemetry_back",
+        seen=f"{seconds:.1f} s",
+        look=LOOK_TELEMETRY,
+    )
     check.found("without_telemetry", seconds=f"{seconds:.1f}")
 
 
@@ -178,12 +187,17 @@ def test_without_store_and_alerts_it_refuses_and_tells_later(world: World, check
     check.that(called == 0, "store_unasked", seen=calls_seen(called), look=LOOK_STORE)
     seconds = _back(lambda: _is_first(ask(world.app)))
     check.that(seconds < BACK_SECONDS, "store_back", seen=f"{seconds:.1f} s", look=LOOK_STORE)
+    reported = until(lambda: _errors(world.telemetry) > 0, BACK_SECONDS)
+    check.that(reported, "errors_back", seen=seen_as("lines", count=0), look=LOOK_TELEMETRY)
     check.found("without_store", statuses=tally([*under_way, *refused]), seconds=f"{seconds:.1f}")
 
     # The alert about the store is still on its way: whoever takes alerts was away all the time.
     until(lambda: bool(world.app.log_lines(message="alert")), BACK_SECONDS)
     time.sleep(0.3)
     world.alerts.revive()
-    arrived = world.alerts.wait_for(1, BACK_SECONDS)
-    check.that(bool(arrived), "alert", seen=seen_as("alerts", count=0), look=LOOK_ALERTS)
+    # It names a request that failed; what comes after it, that all is well again, names none.
+    ids = [answer.headers.get("x-request-id", "-") for answer in refused]
+    arrived = until(lambda: any(name in "".join(world.alerts.texts) for name in ids), BACK_SECONDS)
+    seen = seen_as("alerts", count=len(world.alerts.bodies))
+    check.that(arrived, "alert", seen=seen, look=LOOK_ALERTS)
     check.found("alert_later")
