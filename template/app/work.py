@@ -6,6 +6,7 @@ from app import wire
 from app.answers import Keeping
 from app.exchange import Context
 from app.launch.policy.screen import Screen
+from app.launch.rollout.shadow import Mirror
 from app.standards.availability.bill import Bill
 from app.standards.availability.relay import Target
 from app.summaries import Background
@@ -22,3 +23,9 @@ class Work:
     keeping: Keeping
     screen: Screen
     bill: Bill
+    mirror: Mirror | None = None
+
+    def given(self) -> None:
+        """The whole answer is given and settled."""
+        if self.mirror is not None:
+            self.mirror.given(abstained=self.screen.abstained is not None)

@@ -33,3 +33,5 @@ class LaunchSettings(BaseSettings):
     candidate_input_usd_per_mtok: UsdPerMillionTokens | None = None
     candidate_output_usd_per_mtok: UsdPerMillionTokens | None = None
     canary_percent: Share = Decimal(0)
+    shadow_percent: Share = Decimal(0)
+    shadow_daily_cost_cap_usd: Usd | None = None  # a tenth of DAILY_COST_CAP_USD
