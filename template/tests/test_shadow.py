@@ -1,6 +1,7 @@
 """Shadow traffic: the candidate answers too, afterwards, and nobody who asks notices."""
 
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,14 +14,18 @@ from zoneinfo import ZoneInfo
 import httpx2
 import pytest
 
+from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.launch.rollout.comparison import similarity
+from app.launch.rollout.figures import quantile
 from app.launch.rollout.shadow import MOST_AT_ONCE
+from app.standards.availability.breaker import FAILURES_TO_OPEN
+from app.standards.visibility.metrics import BUCKETS
 from app.stores.base import Connection, Store
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Hang, Reply, Status
-from tests.running import RunningApp
-from tests.servers import store_url
+from tests.running import ROOT, RunningApp, clean_environment
+from tests.servers import store_environment, store_url
 from tests.test_canary import CANDIDATE, NAME, ON_TRIAL, PROVEN
 from tests.test_error_budget import FUNCTION
 from tests.test_switches import turned
@@ -49,6 +54,30 @@ def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return met
+
+
+def reported(folder: Path, kind: str, figure: str) -> list[str]:
+    """What `uv run rollout report` says of a figure, of both sides."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from app.cli import rollout; rollout()", "report"],
+        cwd=folder,
+        env={
+            **clean_environment(),
+            "PYTHONPATH": str(ROOT),
+            **store_environment(folder),
+            "CANDIDATE": NAME,
+        },
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    say = load_messages(load_project().language).text
+    table = done.stdout.partition(say(f"rollout.{kind}"))[2]
+    line = next(x for x in table.splitlines() if x.endswith(say(f"rollout.{figure}")))
+    return line.removesuffix(say(f"rollout.{figure}")).split()
 
 
 async def spent(folder: Path, subject: str) -> int:
@@ -89,7 +118,9 @@ async def test_a_candidate_that_hangs_touches_no_answer(
     assert whole - shadow == fake.ledger.cost_nano(PRICES)
 
 
-def test_the_answers_are_compared_and_not_shown(start_app: StartApp, fake: FakeProvider) -> None:
+def test_the_answers_are_compared_and_not_shown(
+    start_app: StartApp, fake: FakeProvider, tmp_path: Path
+) -> None:
     app = start_app(shadow_percent=100, shadow_daily_cost_cap_usd=1, **ON_TRIAL)
     fake.always(Reply("설정에서 비밀번호를 바꾸세요"), model=PROVEN)
     fake.always(Reply("설정 화면에서 비밀번호를 바꿔 주세요"), model=CANDIDATE)
@@ -110,6 +141,15 @@ def test_the_answers_are_compared_and_not_shown(start_app: StartApp, fake: FakeP
         assert ask(http).status_code == 400
         assert ask(http, model=PROVEN).status_code == 200
         until(lambda: outcomes(app) == {"answered": 3, "failed": 2})
+        until(lambda: ask(http) and "cut_off" in outcomes(app))
+    fake.ledger.idle()
+    cost = until(lambda: app.metric("cost_reserved_usd") == 0 and app.metric("daily_cost_usd"))
+    assert not app.log_lines(message="alert")
+    app.stop()
+    assert reported(tmp_path, "shadow", "requests") == ["8", "8"]
+    assert reported(tmp_path, "shadow", "bad") == ["0.00%", "62.50%"]
+    assert reported(tmp_path, "shadow", "json") == ["100.00%", "0.00%"]
+    assert 0.3 < float(reported(tmp_path, "shadow", "similarity")[0]) < 0.9
     assert first["request_id"] == streamed.headers["x-request-id"]
     assert (first["candidate"], first["stable"]) == (NAME, NAME.replace(CANDIDATE, PROVEN))
     assert 0.3 < first["similarity"] < 0.9
@@ -124,8 +164,8 @@ def test_the_answers_are_compared_and_not_shown(start_app: StartApp, fake: FakeP
     # The candidate sees what the policy leaves, once.
     seen = [call for call in fake.ledger.calls if call.model == CANDIDATE]
     assert [text for role, text in seen[0].messages if role == "user"] == [f"{TOLD} [EMAIL_1]"]
-    assert len(seen) == 5
-    assert app.metric("daily_cost_usd") * 10**9 == pytest.approx(fake.ledger.cost_nano(PRICES))
+    assert len(seen) == 3 + FAILURES_TO_OPEN
+    assert cost * 10**9 == pytest.approx(fake.ledger.cost_nano(PRICES))
 
 
 def test_its_money_keeps_below_both_caps(start_app: StartApp, fake: FakeProvider) -> None:
@@ -201,3 +241,12 @@ def test_what_is_alike_is_told_in_korean_too() -> None:
     assert similarity("비밀번호를 바꾸세요", "환불은 되지 않습니다") < 0.1
     assert similarity("Change it.", "") == 0.0
     assert similarity("", "") == 1.0
+
+
+def test_durations_are_estimated_from_buckets() -> None:
+    total = {"side le 1": 50, "side le 2": 45, "side le more": 5}
+    assert quantile(total, "side", 0.5) == 1.0
+    assert quantile(total, "side", 0.95) == 2.0
+    assert quantile(total, "side", 0.725) == pytest.approx(1.5)
+    assert quantile(total, "side", 0.99) == BUCKETS[-1]
+    assert quantile(total, "other", 0.5) is None
