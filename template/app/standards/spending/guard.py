@@ -86,8 +86,14 @@ class Guard:
     def _admission(
         self, amount_nano: int, rates: tuple[Rate, ...], caps: tuple[Cap, ...], claim: Claim | None
     ) -> Admission:
-        lease, name = self._settings.lease_seconds, uuid.uuid4().hex
-        return Admission(name, amount_nano, lease, rates, caps, claim)
+        return Admission(
+            reservation=uuid.uuid4().hex,
+            amount_nano=amount_nano,
+            lease_seconds=self._settings.lease_seconds,
+            rates=rates,
+            caps=caps,
+            claim=claim,
+        )
 
     async def _reserve(self, admission: Admission, record: RequestRecord) -> "Reservation | Replay":
         claim = admission.claim
