@@ -37,7 +37,7 @@ FLOORS = [
     {"work"},
     {"streaming"},
     {"guarded"},
-    {"preflight", "edge", "switch", "failures"},
+    {"preflight", "edge", "rollout", "switch", "failures"},
     {"move"},
     {"model"},
     {"routes", "yours"},
@@ -47,7 +47,7 @@ FLOORS = [
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 11_250
+MOST_CODE = 11_800
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

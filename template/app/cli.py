@@ -123,6 +123,13 @@ def stores() -> None:
     sys.exit(main())
 
 
+def rollout() -> None:
+    """Show how a candidate model does beside the proven one."""
+    from app.rollout import main
+
+    sys.exit(main())
+
+
 def preview_update() -> None:
     """Show what an update of the template would do; like the checklist, it lies in the project."""
     if importlib.util.find_spec("updates") is None:

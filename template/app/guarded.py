@@ -24,7 +24,7 @@ from app.foundation.record import Said
 from app.foundation.settings import Settings
 from app.launch.caching import LOOK_AGAIN_SECONDS
 from app.launch.policy.screen import AbstainedError, Policy, Screen
-from app.launch.rollout.canary import Canary
+from app.launch.rollout.rollout import Rollout
 from app.providers.base import Message, Prompt
 from app.standards.availability.bill import Bill
 from app.standards.availability.deadline import Deadline
@@ -53,7 +53,7 @@ class RequestPath:
         history: History,
         summaries: Summaries,
         answers: Answers,
-        canary: Canary,
+        rollout: Rollout,
         policy: Policy,
         instructions: str,
     ) -> None:
@@ -65,7 +65,8 @@ class RequestPath:
         self._history = history
         self._summaries = summaries
         self._answers = answers
-        self._canary = canary
+        self._canary = rollout.canary
+        self._shadow = rollout.shadow
         self._policy = policy
         self._instructions = instructions
 
@@ -81,7 +82,7 @@ class RequestPath:
         try:
             call = await self._dispatch(work, reservation)
             answer = await self._relay.complete(call, work.targets)
-            work.said(answer.text)
+            work.heard(answer)
             answer = screened(answer, work.screen, context)
         except BaseException as error:
             await self._give_up(work, reservation, error)
@@ -90,6 +91,7 @@ class RequestPath:
         work.keeping.judge(answer.finish_reason, context.record, work.screen)
         body = wire.completion(answer, context.record, work.screen.abstained)
         await reservation.settle(cost, work.keeping.kept(200, JSON, body))
+        work.given()
         return Whole(200, JSON, body)
 
     async def stream(self, request: wire.ChatRequest, context: Context) -> Live | Whole:
@@ -244,7 +246,10 @@ class RequestPath:
             end_user=record.end_user,
         )
         bound = prompt_bound(prompt.messages, asked.schema(request))
-        return Call(prompt, bound, work.context.deadline, work.bill, record)
+        call = Call(prompt, bound, work.context.deadline, work.bill, record)
+        in_json = prompt.response_format is not None
+        work.mirror = self._shadow.draw(call, work.targets[0], in_json=in_json)
+        return call
 
     async def _give_up(self, work: Work, reservation: Reservation, error: BaseException) -> None:
         """End a reservation whose request failed before anything was sent to the client."""

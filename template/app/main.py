@@ -29,7 +29,7 @@ from app.launch.failures.feedback import Feedback
 from app.launch.policy.moderation import Moderation
 from app.launch.policy.rules import read_rules
 from app.launch.policy.screen import Policy
-from app.launch.rollout.canary import Canary
+from app.launch.rollout.rollout import Rollout
 from app.launch.slo import Objectives
 from app.launch.switches import Switches, switch_names
 from app.ops.aggregates import Aggregates
@@ -116,15 +116,19 @@ def create_app() -> FastAPI:
         ((t.provider.name, t.provider.model) for t in connected), with_candidate=bool(candidate)
     )
     switches = Switches(store, names)
-    canary = Canary(
+    rollout = Rollout(
         candidate,
-        settings.canary_percent,
+        targets[0],
+        settings,
         store=store,
+        guard=guard,
+        relay=relay,
         switches=switches,
         objectives=objectives,
         metrics=metrics,
         alerts=alerts,
         messages=load_messages(project.language),
+        on_charge=watch.charged,
     )
     moderation = None if settings.moderation == "off" else Moderation(settings)
     path = RequestPath(
@@ -136,7 +140,7 @@ def create_app() -> FastAPI:
         history=History(gate, settings.max_history_messages),
         summaries=Summaries(store, relay, Summariser(counter, settings.max_input_tokens)),
         answers=Answers(settings),
-        canary=canary,
+        rollout=rollout,
         policy=Policy(read_rules(settings.policy_file), moderation),
         instructions=read_instructions(),
     )
@@ -150,16 +154,16 @@ def create_app() -> FastAPI:
                 guard.reap_for_ever(),
                 guard.renew_for_ever(),
                 budget.keep_for_ever(),
-                canary.keep_for_ever(),
+                rollout.keep_for_ever(),
                 failures.keep_for_ever(),
             )
         ]
         yield
         for keeper in keepers:
             keeper.cancel()
+        await rollout.close()
         await guard.drain(SHUTDOWN_SECONDS)
         await budget.catch_up()
-        await canary.catch_up()
         await failures.catch_up()
         await alerts.close(SHUTDOWN_SECONDS)
         for target in connected:
@@ -171,9 +175,9 @@ def create_app() -> FastAPI:
 
     async def finish() -> None:
         """Wait, within bounds, for what requests leave behind: charges, counts, alerts, traces."""
+        await rollout.finish()
         await guard.drain(SHUTDOWN_SECONDS)
         await budget.catch_up()
-        await canary.catch_up()
         await failures.catch_up()
         await alerts.flush(SHUTDOWN_SECONDS)
         await telemetry.flush(SHUTDOWN_SECONDS)
@@ -231,7 +235,7 @@ def create_app() -> FastAPI:
         observers=(
             watch.request_ended,
             budget.request_ended,
-            canary.request_ended,
+            rollout.request_ended,
             aggregates.request_ended,
             failures.request_ended,
         ),

@@ -35,6 +35,7 @@ async def streamed(
         # Before the end mark leaves: who reads it may ask again with the same key.
         body = b"".join(sent)
         await reservation.settle(work.bill.close(), work.keeping.kept(200, SSE, body))
+        work.given()
         yield Event(wire.DONE)
     except AppError as error:
         record.error_code = error.code
@@ -62,7 +63,7 @@ async def _answer_events(
         async for piece in stream.pieces:
             usage = piece.usage or usage
             reason = piece.finish_reason or reason
-            work.said(piece.text)
+            work.heard(piece)
             if text := work.screen.push(piece.text):
                 begun = "\n\n"
                 yield Event(writer.text(text), text)

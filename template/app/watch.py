@@ -103,6 +103,11 @@ class Watch:
             metrics.cache(record.cache)
         for hit, count in record.policy.items():
             metrics.policy(hit, count)
+        self.charged(record)
+
+    def charged(self, record: RequestRecord) -> None:
+        """What a request, or a call beside it, has cost."""
+        metrics = self._metrics
         for charge in record.charges:
             provider, model = charge.provider, charge.model
             metrics.cost(provider, model, charge.nano)

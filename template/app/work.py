@@ -6,6 +6,8 @@ from app import wire
 from app.answers import Keeping
 from app.exchange import Context
 from app.launch.policy.screen import Screen
+from app.launch.rollout.shadow import Mirror
+from app.providers.base import Answer, Piece
 from app.standards.availability.bill import Bill
 from app.standards.availability.relay import Target
 from app.summaries import Background
@@ -22,8 +24,16 @@ class Work:
     keeping: Keeping
     screen: Screen
     bill: Bill
+    mirror: Mirror | None = None
 
-    def said(self, text: str) -> None:
-        """What a provider has said, before the policy judges it."""
+    def heard(self, heard: Answer | Piece) -> None:
+        """A provider has said something; the policy has not judged it yet."""
         if (said := self.context.record.said) is not None:
-            said.more(text)
+            said.more(heard.text)
+        if self.mirror is not None:
+            self.mirror.hear(heard.text, heard.finish_reason, heard.usage)
+
+    def given(self) -> None:
+        """The whole answer is given and settled."""
+        if self.mirror is not None:
+            self.mirror.given(abstained=self.screen.abstained is not None)

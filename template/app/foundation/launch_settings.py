@@ -35,3 +35,6 @@ class LaunchSettings(BaseSettings):
     canary_percent: Share = Decimal(0)
     failures_ttl_seconds: Annotated[int, Field(ge=0, le=400 * 86400)] = 14 * 86400
     feedback_seconds: Annotated[int, Field(ge=0, le=30 * 86400)] = 3600
+
+    shadow_percent: Share = Decimal(0)
+    shadow_daily_cost_cap_usd: Usd | None = None  # a tenth of DAILY_COST_CAP_USD

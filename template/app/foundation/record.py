@@ -92,6 +92,8 @@ class RequestRecord:
     timings: dict[str, float] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     charges: list[Charge] = field(default_factory=list)
+    # What begins when the response has left, where all went well.
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
 
     def charge(self, charge: Charge) -> None:
         """Add what an attempt cost. The totals are over all attempts of the request."""

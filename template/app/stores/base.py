@@ -86,7 +86,9 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """At most `limit_nano` a day. `subject` is `app`, or `caller:<name>`."""
+    """At most `limit_nano` a day. `subject` is `app`; or `caller:<name>` or `shadow`, which both
+    have the name `caller`.
+    """
 
     name: Literal["app", "caller"]
     subject: str

@@ -81,6 +81,15 @@ class Metrics:
         self._canary = counter(
             "canary_events", "The rollout's good and bad events.", "arm", "slo", "result"
         )
+        self._shadow = counter("shadow", "Answers that were drawn to be mirrored.", "outcome")
+        self._shadow_seconds = Histogram(
+            "llm_app_shadow_duration_seconds",
+            "Of mirrored answers: how long each model took.",
+            ["arm"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._shadow_costs = counter("shadow_cost_usd", "Cost of mirrored answers.", "arm")
         self._breakers = Gauge(
             "llm_app_breaker_open",
             "1 while any worker has cut the target off.",
@@ -151,6 +160,15 @@ class Metrics:
     def canary_event(self, arm: Arm, slo: str, good: bool) -> None:
         """A request of an arm was a good or a bad event."""
         self._canary.labels(arm, slo, "good" if good else "bad").inc()
+
+    def shadow(self, outcome: str) -> None:
+        """An answer was mirrored, or dropped; see `ShadowOutcome`."""
+        self._shadow.labels(outcome).inc()
+
+    def shadowed(self, arm: Arm, seconds: float, nano: int) -> None:
+        """How long a model took for a mirrored answer, and what that cost."""
+        self._shadow_seconds.labels(arm).observe(seconds)
+        self._shadow_costs.labels(arm).inc(nano / NANO_PER_USD)
 
     def state_objectives(
         self,
