@@ -303,6 +303,8 @@ def test_settings_are_those_of_the_app(app: App) -> None:
     extra = {"POSTGRES_PASSWORD"} if composed else set()
     other = {"DATABASE_URL" if app.given["store"] == "redis" else "REDIS_URL"}
     other |= set() if app.given["deploy"] == "aws" else {"AWS_SECRET_NAME"}
+    if not app.given["knowledge"]:
+        other |= {name for name in known if name.startswith(("EVIDENCE_", "KNOWLEDGE_"))}
     assert set(offered) == (known - other) | extra
     assert not re.search(r"^[^#\n]", text, re.MULTILINE), "every line of the example is a comment"
 

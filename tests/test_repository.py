@@ -46,7 +46,7 @@ FLOORS = [
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 10_180
+MOST_CODE = 10_520
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

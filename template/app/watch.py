@@ -95,6 +95,10 @@ class Watch:
             metrics.cache(record.cache)
         for hit, count in record.policy.items():
             metrics.policy(hit, count)
+        if record.abstained is not None:
+            metrics.abstention(record.abstained)
+        if record.evidence is not None:
+            metrics.citations(record.evidence.citations, record.evidence.invalid_citations)
         for charge in record.charges:
             provider, model = charge.provider, charge.model
             metrics.cost(provider, model, charge.nano)

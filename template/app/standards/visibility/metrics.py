@@ -72,6 +72,8 @@ class Metrics:
         self._fallbacks = counter("fallbacks", "Answers from another than the first target.")
         self._cache = counter("cache", "Questions, by what the answer cache did.", "result")
         self._policy = counter("policy_hits", "What the policy found.", "rule", "action", "side")
+        self._abstentions = counter("abstentions", "Questions left unanswered.", "reason")
+        self._citations = counter("citations", "Passages that answers cite.", "result")
         self._tokens = counter("tokens", "Tokens used.", "provider", "model", "kind")
         self._costs = counter("cost_usd", "Settled cost.", "provider", "model")
         self._slo_events = counter("slo_events", "Good and bad events.", "slo", "result")
@@ -110,6 +112,15 @@ class Metrics:
     def policy(self, hit: PolicyHit, count: int) -> None:
         """A rule of the policy found something `count` times in a request."""
         self._policy.labels(hit.rule, hit.action, hit.side).inc(count)
+
+    def abstention(self, reason: str) -> None:
+        """The app gave no answer of its own: for a rule of the policy, or for want of evidence."""
+        self._abstentions.labels(reason).inc()
+
+    def citations(self, valid: int, invalid: int) -> None:
+        """An answer cited passages that it was given, and numbers of others."""
+        self._citations.labels("valid").inc(valid)
+        self._citations.labels("invalid").inc(invalid)
 
     def breaker(self, provider: str, model: str, is_open: bool) -> None:
         """This process's breaker of a target opened or closed."""
