@@ -1,9 +1,9 @@
 """The app on one page: the five standards, in the order in which a request meets them.
 
-visibility ─ body limit ─ shield ─ caller ─ policy ─ tokens ─ [ store.admit ] ─ availability
-                                                                     │              │ provider
-                                    idempotency claim + rate limits +      policy ─ [ store.settle ]
-                                    cost reservation in one atomic step
+visibility ─ body limit ─ shield ─ caller ─ policy ─ evidence ─ tokens ─ [ store.admit ]
+                                                                     │ ─ availability ─ provider
+                                    idempotency claim + rate limits +  ─ evidence ─ policy
+                                    cost reservation in one atomic step  ─ [ store.settle ]
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from app.health import Health
 from app.launch.budget import ErrorBudget
 from app.launch.failures.collection import FailureCollection
 from app.launch.failures.feedback import Feedback
+from app.launch.grounds import Evidence
 from app.launch.policy.moderation import Moderation
 from app.launch.policy.rules import read_rules
 from app.launch.policy.screen import Policy
@@ -131,6 +132,9 @@ def create_app() -> FastAPI:
         on_charge=watch.charged,
     )
     moderation = None if settings.moderation == "off" else Moderation(settings)
+    evidence: Evidence | None = None
+    if project.knowledge and settings.evidence_passages:
+        evidence = import_module("app.launch.evidence.gather").open_evidence(settings)
     path = RequestPath(
         settings=settings,
         guard=guard,
@@ -142,6 +146,7 @@ def create_app() -> FastAPI:
         answers=Answers(settings),
         rollout=rollout,
         policy=Policy(read_rules(settings.policy_file), moderation),
+        evidence=evidence,
         instructions=read_instructions(),
     )
 
@@ -170,6 +175,8 @@ def create_app() -> FastAPI:
             await target.provider.close()
         if moderation is not None:
             await moderation.close()
+        if evidence is not None:
+            await evidence.close()
         await store.close()
         await telemetry.close(SHUTDOWN_SECONDS)
 

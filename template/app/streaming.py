@@ -64,11 +64,11 @@ async def _answer_events(
             usage = piece.usage or usage
             reason = piece.finish_reason or reason
             work.heard(piece)
-            if text := work.screen.push(piece.text):
+            if text := work.push(piece.text):
                 begun = "\n\n"
                 yield Event(writer.text(text), text)
             work.screen.verdict()
-        if text := work.screen.rest():
+        if text := work.rest():
             begun = "\n\n"
             yield Event(writer.text(text), text)
         work.screen.verdict()
@@ -76,8 +76,7 @@ async def _answer_events(
         await stream.close()  # nobody will read what else it would say
         text, reason = begun + in_words(error, work.context), "stop"
         yield Event(writer.text(text), text)
-    work.keeping.judge(reason, work.context.record, work.screen)
-    yield Event(writer.finish(reason, work.screen.abstained))
+    yield Event(writer.finish(reason, work.judge(reason)))
     options = work.request.stream_options
     if options is not None and options.include_usage and usage is not None:
         yield Event(writer.usage(usage, work.context.record))

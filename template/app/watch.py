@@ -103,6 +103,10 @@ class Watch:
             metrics.cache(record.cache)
         for hit, count in record.policy.items():
             metrics.policy(hit, count)
+        if record.abstained is not None:
+            metrics.abstention(record.abstained)
+        if record.evidence is not None:
+            metrics.citations(record.evidence.citations, record.evidence.invalid_citations)
         self.charged(record)
 
     def charged(self, record: RequestRecord) -> None:

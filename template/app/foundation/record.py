@@ -55,6 +55,21 @@ class Said:
 
 
 @dataclass(slots=True)
+class EvidenceFacts:
+    """What the app's knowledge held on a request's question, and what the answer made of it.
+
+    `score` is the best passage's, 0 to 1. `invalid_citations` were of passages that the model was
+    not given. `grounded`: the answer cited one that it was given; None: there was none to judge.
+    """
+
+    passages: int = 0
+    score: float = 0.0
+    citations: int = 0
+    invalid_citations: int = 0
+    grounded: bool | None = None
+
+
+@dataclass(slots=True)
 class RequestRecord:
     """The facts of one request, from its first byte to its last.
 
@@ -79,9 +94,11 @@ class RequestRecord:
     arm: Arm | None = None
     candidate_failed: bool = False  # a proven model answered in its stead
     summarised: bool = False
-    abstained: str | None = None  # why the app gave no answer of its own: a rule's name
+    # Why the app gave no answer of its own: a rule's name, or `zero_hit` and the like.
+    abstained: str | None = None
     finish_reason: str | None = None  # the provider's, in OpenAI's words
     said: Said | None = None
+    evidence: EvidenceFacts | None = None  # None: the knowledge was not asked
     policy: dict[PolicyHit, int] = field(default_factory=dict)  # how often each was found
     input_tokens: int = 0
     output_tokens: int = 0

@@ -75,6 +75,8 @@ class Metrics:
         self._failures = counter("failures", "Failures, by what is collected.", "kind")
         self._dropped = counter("failures_dropped", "Failures whose text found no room.")
         self._feedback = counter("feedback", "Ratings of answers.", "rating")
+        self._abstentions = counter("abstentions", "Questions left unanswered.", "reason")
+        self._citations = counter("citations", "Passages that answers cite.", "result")
         self._tokens = counter("tokens", "Tokens used.", "provider", "model", "kind")
         self._costs = counter("cost_usd", "Settled cost.", "provider", "model")
         self._slo_events = counter("slo_events", "Good and bad events.", "slo", "result")
@@ -134,6 +136,15 @@ class Metrics:
     def feedback(self, rating: str) -> None:
         """An answer was rated, or rated otherwise than before."""
         self._feedback.labels(rating).inc()
+
+    def abstention(self, reason: str) -> None:
+        """The app gave no answer of its own: for a rule of the policy, or for want of evidence."""
+        self._abstentions.labels(reason).inc()
+
+    def citations(self, valid: int, invalid: int) -> None:
+        """An answer cited passages that it was given, and numbers of others."""
+        self._citations.labels("valid").inc(valid)
+        self._citations.labels("invalid").inc(invalid)
 
     def breaker(self, provider: str, model: str, is_open: bool) -> None:
         """This process's breaker of a target opened or closed."""
