@@ -209,7 +209,9 @@ def test_nothing_is_left_over(app: App) -> None:
         )
         for provider in missing:
             assert f"{provider}_" not in text.lower(), f"{name} speaks of {provider}"
-    web = [name for name in names if name.startswith("app/web/") or name == "app/routes/web.py"]
+    web = [
+        name for name in names if name.startswith("app/web/chat/") or name == "app/routes/web.py"
+    ]
     assert bool(web) == given["web_page"]
     for place in ("app/launch/evidence/", "indexing/", "tests/knowledge/"):
         assert any(name.startswith(place) for name in names) == given["knowledge"], place
@@ -223,8 +225,8 @@ def test_nothing_is_left_over(app: App) -> None:
     assert not [name for name in names if name.endswith((".jinja", ".pyc", ".rej", ".orig"))]
     if "{%" not in "".join(map(str, given.values())):
         for name, text in texts(app.path):
-            # Workflows, alerts and Docker's formats have such expressions of their own.
-            own = (".py", ".js", "/rules.yml", "/docker/release.sh")
+            # Workflows, alerts, dashboards and Docker's formats have such expressions of their own.
+            own = (".py", ".js", "/rules.yml", "/dashboard.json", "/docker/release.sh")
             ours = name.endswith(own) or name.startswith(".github/")
             assert ours or not re.search(r"\{%|\{\{|\{#", text), name
 
@@ -303,6 +305,8 @@ def test_settings_are_those_of_the_app(app: App) -> None:
     extra = {"POSTGRES_PASSWORD"} if composed else set()
     other = {"DATABASE_URL" if app.given["store"] == "redis" else "REDIS_URL"}
     other |= set() if app.given["deploy"] == "aws" else {"AWS_SECRET_NAME"}
+    if not app.given["knowledge"]:
+        other |= {name for name in known if name.startswith(("EVIDENCE_", "KNOWLEDGE_"))}
     assert set(offered) == (known - other) | extra
     assert not re.search(r"^[^#\n]", text, re.MULTILINE), "every line of the example is a comment"
 

@@ -31,12 +31,13 @@ FLOORS = [
     {"wire"},
     {"standards"},
     {"launch"},
+    {"ops"},
     {"asked", "exchange", "health", "hosting", "summaries", "targets", "watch"},
     {"answers"},
     {"work"},
     {"streaming"},
     {"guarded"},
-    {"preflight", "edge", "switch"},
+    {"preflight", "edge", "rollout", "switch", "failures"},
     {"move"},
     {"model"},
     {"routes", "yours"},
@@ -46,7 +47,7 @@ FLOORS = [
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 10_180
+MOST_CODE = 12_800
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

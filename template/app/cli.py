@@ -95,6 +95,13 @@ def checklist() -> None:
     sys.exit(main())
 
 
+def failures() -> None:
+    """Show what has failed, and make tests of it."""
+    from app.failures import main
+
+    sys.exit(main())
+
+
 def knowledge() -> None:
     """Index the documents in `knowledge/`, or search them: in a project that has some."""
     if importlib.util.find_spec("indexing") is None:
@@ -121,6 +128,13 @@ def secrets() -> None:
 def stores() -> None:
     """Move the records of another store into the app's own."""
     from app.move import main
+
+    sys.exit(main())
+
+
+def rollout() -> None:
+    """Show how a candidate model does beside the proven one."""
+    from app.rollout import main
 
     sys.exit(main())
 

@@ -26,21 +26,22 @@ def check_environment(*more: Check) -> Settings:
     return load_or_exit(further_problems, _policy_problems, _index_problems, *more)
 
 
-def stale_index(_: Settings) -> list[Problem]:
+def stale_index(settings: Settings) -> list[Problem]:
     """That documents in `knowledge/` have changed since they were indexed.
 
     `serve` refuses then. Under `dev` they may change while it runs, until it starts again.
     """
-    if not load_project().knowledge:
+    if not load_project().knowledge or settings.knowledge_file:
         return []
     stale: list[Problem] = import_module("app.launch.evidence.ready").stale_index()
     return stale
 
 
-def _index_problems(_: Settings) -> list[Problem]:
+def _index_problems(settings: Settings) -> list[Problem]:
     if not load_project().knowledge:
         return []
-    missing: list[Problem] = import_module("app.launch.evidence.ready").missing_index()
+    ready = import_module("app.launch.evidence.ready")
+    missing: list[Problem] = ready.missing_index(settings.knowledge_file)
     return missing
 
 

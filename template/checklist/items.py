@@ -45,10 +45,13 @@ ITEMS = (
     Item("4.3", "app/standards/spending/idempotency.py"),
     Item("5.1", "app/standards/tokens/gate.py"),
     Item("5.2", "app/standards/tokens/history.py"),
+    Item("L2", "app/standards/availability/relay.py"),
+    Item("L3", "app/guarded.py"),
     Item("L4", "app/launch/policy/screen.py"),
     Item("L5", "app/launch/caching.py"),
     Item("L6", "app/asked.py"),
     Item("L8", "app/standards/spending/guard.py"),
+    Item("L9", "RUNBOOK.md"),
     Item("L10", "app/standards/visibility/alerts.py"),
 )
 BY_NUMBER = {item.number: item for item in ITEMS}

@@ -9,10 +9,14 @@ from typing import Self
 
 
 class Listener:
-    """Use it as a context manager. With `hang` it takes a request and never answers it."""
+    """Use it as a context manager. With `hang` it takes a request and never answers it.
 
-    def __init__(self, *, hang: bool = False) -> None:
+    `answer` is what it says, as JSON. It can `die`, and `revive` at the same address.
+    """
+
+    def __init__(self, *, hang: bool = False, answer: bytes = b"") -> None:
         self.bodies: list[bytes] = []
+        self.paths: list[str] = []
         self._over = threading.Event()
         listener = self
 
@@ -21,19 +25,27 @@ class Listener:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
+                listener.paths.append(self.path)
                 listener.bodies.append(body)
                 if hang:
                     listener._over.wait()
                     return
                 self.send_response(200)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
+                self.wfile.write(answer)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._handler = Handler
+        self._server = self._open(0)
+
+    def _open(self, port: int) -> ThreadingHTTPServer:
+        server = ThreadingHTTPServer(("127.0.0.1", port), self._handler)
+        server.daemon_threads = True
+        return server
 
     @property
     def address(self) -> str:
@@ -41,13 +53,25 @@ class Listener:
         return f"127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True).start()
+        self._serve()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        self.die()
+
+    def _serve(self) -> None:
+        threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True).start()
+
+    def die(self) -> None:
+        """From now on it refuses connections."""
         self._server.shutdown()
         self._server.server_close()
+
+    def revive(self) -> None:
+        """Listen again."""
+        self._server = self._open(self._server.server_port)
+        self._serve()
 
     @property
     def texts(self) -> list[str]:

@@ -37,7 +37,8 @@ def _model(provider: str) -> str:
 
 
 def _settings_of(call: Call) -> str:
-    return f"{call.wire}: temperature {call.temperature}, seed {call.seed}"
+    seed = "-" if call.wire in SEEDLESS else call.seed
+    return f"{call.model}: temperature {call.temperature}, seed {seed}"
 
 
 def test_temperature_and_seed_reach_every_providers_wire(

@@ -66,6 +66,8 @@ def production(fake: FakeProvider, folder: Path, **changes: object) -> dict[str,
         "REQUESTS_PER_MINUTE": 10_000,
         "REQUESTS_PER_MINUTE_PER_IP": 10_000,
         "PROVIDERS": ",".join(names),
+        # Asked without the app's own documents, which no test knows; those of evidence bring some.
+        "EVIDENCE_PASSAGES": 0,
     }
     for name in names:
         environment[f"{name}_API_KEY"] = PROVIDER_KEY

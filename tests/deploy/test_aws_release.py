@@ -10,6 +10,7 @@ import pytest
 
 from tests.deploy.aws import Aws, running_aws
 from tests.deploy.aws_tools import install
+from tests.deploy.runbook import rollback
 from tests.kit import answers, generate, run
 from tests.releases.snapshot import ROOT
 
@@ -64,7 +65,10 @@ def test_it_knows_the_version_and_goes_back(aws: Aws, folder: Path, tmp_path: Pa
     assert release("version") == "version=", "nothing is deployed yet"
     deployed(aws)
     assert release("version") == "version=2"
-    assert release("rollback", "1") == "serving again: version 1"
+    look, back = rollback(app, VERSION="1")
+    assert [look[0], back[0]] == ["deploy/aws/release.sh"] * 2
+    assert release(*look[1:]) == "version=2"
+    assert release(*back[1:]) == "serving again: version 1"
     assert release("version") == "version=1"
     with pytest.raises(AssertionError, match="usage"):
         release("forward")

@@ -21,6 +21,7 @@ from tests.deploy.project import (
     question,
     spent,
 )
+from tests.deploy.runbook import rollback
 from tests.kit import answers, generate, run
 from tests.secrets.keychain import secrets
 
@@ -96,7 +97,9 @@ def test_a_release_is_taken_back_and_the_old_version_reads_what_the_new_one_wrot
     assert project.release("try", SMOKE_APP_KEY=KEY).endswith("answers\n")
     calls = len(fake.ledger.calls)
 
-    print(project.release("rollback"))
+    (command,) = rollback(project.folder)
+    assert command[0] == "deploy/docker/release.sh"
+    print(project.release(*command[1:]))
     assert project.container()["Image"] == image
     assert ask(project, "paid-after") == ("true", answer)
     assert spent(project) > paid, "what was tried was paid for too"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.pages import commands
+from tests.deploy.runbook import rollback
 from tests.deploy.stage import load_fakes, store_server
 from tests.deploy.vercel import CACHE, PROJECT, PYTHON, Function, install_cli
 from tests.kit import interpreter, run
@@ -24,7 +25,8 @@ ADMIN, ALICE = "admin-0123456789", "alice-0123456789"
 BUILD = "VERCEL_PYTHON_COMPILEALL=1 vercel build --prod --yes"
 LOCAL = ("uv lock --check", BUILD, 'uv run checklist --url "$PRODUCTION_URL"')
 DEPLOY = "vercel deploy --prebuilt --prod"
-ON_THE_PLATFORM = ("vercel link", DEPLOY, "vercel rollback")
+ROLLBACK = "vercel rollback"
+ON_THE_PLATFORM = ("vercel link", DEPLOY, ROLLBACK)
 
 
 def test_the_page_leads_to_an_app_that_answers(folder: Path, tmp_path: Path) -> None:
@@ -58,6 +60,7 @@ def test_the_page_leads_to_an_app_that_answers(folder: Path, tmp_path: Path) -> 
                 print(f"$ {command.text}\n{printed[command.text]}")
     assert set(LOCAL) <= printed.keys()
     assert set(ON_THE_PLATFORM) <= set(passed)
+    assert [" ".join(words) for words in rollback(where)] == [ROLLBACK]
 
 
 def deployed(app: Path, bundle: Path, stack: ExitStack) -> str:

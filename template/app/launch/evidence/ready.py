@@ -1,5 +1,7 @@
 """Whether there is an index of `knowledge/` to answer from, looked at before anything starts."""
 
+from pathlib import Path
+
 from app.foundation.checks import Problem
 from app.launch.evidence.folder import FOLDER, INDEX, digest
 from app.launch.evidence.index import Knowledge, UnusableIndexError
@@ -7,14 +9,18 @@ from app.launch.evidence.index import Knowledge, UnusableIndexError
 _PLACE = "knowledge/"
 
 
-def missing_index() -> list[Problem]:
-    """What stands in the way of any answer: no index, or one that cannot be read."""
+def missing_index(file: str | None = None) -> list[Problem]:
+    """What stands in the way of any answer: no index, or one that cannot be read.
+
+    `file` is what KNOWLEDGE_FILE names, where it names one.
+    """
+    place = "knowledge_file" if file else _PLACE
     try:
-        Knowledge(INDEX).close()
+        Knowledge(Path(file) if file else INDEX).close()
     except FileNotFoundError:
-        return [Problem(_PLACE, "no_index")]
+        return [Problem(place, "no_index")]
     except UnusableIndexError:
-        return [Problem(_PLACE, "unusable_index")]
+        return [Problem(place, "unusable_index")]
     return []
 
 

@@ -39,6 +39,7 @@ _FROM_RECORD = (
     "arm",
     "summarised",
     "abstained",
+    "finish_reason",
     "streamed",
 )
 
@@ -78,6 +79,7 @@ class RequestEnd:
             **{name: getattr(self.record, name) for name in _FROM_RECORD},
             "cost_usd": self.record.cost_nano / NANO_PER_USD,
             "policy": [{**asdict(hit), "count": n} for hit, n in self.record.policy.items()],
+            "evidence": None if self.record.evidence is None else asdict(self.record.evidence),
         }
 
 
@@ -96,7 +98,7 @@ class RequestLog:
         *,
         render_error: Callable[[Scope, str], ASGIApp],
         observers: Sequence[Callable[[RequestEnd], None]] = (),
-        quiet: frozenset[str] = frozenset({"/healthz"}),
+        quiet: frozenset[str] = frozenset({"/healthz", "/ops/state"}),
         span: Callable[[Phase], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._app = app
