@@ -203,7 +203,7 @@ def test_it_goes_first_when_the_app_is_busy(start_app: StartApp, fake: FakeProvi
     app = start_app(shadow_percent=100, shadow_daily_cost_cap_usd=1, **ON_TRIAL)
     fake.when(lambda call: any("오래" in text for _, text in call.messages), Hang())
     with app.http() as http, ThreadPoolExecutor(MOST_REQUESTS + 1) as pool:
-        slow = [pool.submit(_given_up, app) for _ in range(MOST_REQUESTS + 1)]
+        slow = [pool.submit(_given_up, http) for _ in range(MOST_REQUESTS + 1)]
         fake.ledger.wait_for(len(slow))
         ask(http)
         until(lambda: outcomes(app) == {"busy": 1})
@@ -213,8 +213,8 @@ def test_it_goes_first_when_the_app_is_busy(start_app: StartApp, fake: FakeProvi
         until(lambda: outcomes(app) == {"busy": 1, "answered": 1})
 
 
-def _given_up(app: RunningApp) -> None:
-    with app.http() as http, pytest.raises(httpx2.ReadTimeout):
+def _given_up(http: httpx2.Client) -> None:
+    with pytest.raises(httpx2.ReadTimeout):
         http.post(
             "/v1/chat/completions",
             json={"model": "auto", "messages": [{"role": "user", "content": "오래 걸려요"}]},
