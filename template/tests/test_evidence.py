@@ -16,6 +16,7 @@ from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Reply
 from tests.fake_provider.ledger import Call
 from tests.running import ROOT, RunningApp, production, running_app
+from tests.test_environment import start
 
 DOCUMENTS = {
     "opening.md": "# Opening hours\n\nThe museum opens at nine on weekdays.\n\n"
@@ -370,6 +371,15 @@ def test_a_search_that_takes_too_long_is_no_evidence(
     assert fake.ledger.calls == []
     errors = [line for line in app.log_lines(level="ERROR") if "searched" in str(line)]
     assert len(errors) == 1
+
+
+def test_an_index_that_is_none_stops_the_start(fake: FakeProvider, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.db"
+    broken.write_text("no index", encoding="utf-8")
+    for file in (broken, tmp_path / "missing.db"):
+        done = start(production(fake, tmp_path, knowledge_file=file))
+        assert done.returncode == 78
+        assert "KNOWLEDGE_FILE" in done.stderr
 
 
 ROUTES = """
