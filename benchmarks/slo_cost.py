@@ -1,13 +1,15 @@
-"""What counting for the objectives adds to a request, beside the whole request, in one run.
+"""What counting for the objectives and for `/ops` adds to a request, beside the whole request.
 
     python benchmarks/slo_cost.py [--stores sqlite,redis,postgres] [--rounds 3] [--seconds 3]
 
-A request is judged and counted in memory; every 5 s a process writes its counts to the store, and
-once a minute it looks at the windows of all objectives. The three are timed in the Python of an app
-generated for the store, on a store that holds three days of counts; writing and looking are shared
-out among the requests of a slow app, 1 a second, and of a busy one, 50 a second. The whole request
-is that of request_cost.py: a plain answer, every guard on. Given is CPU time, with all threads of
-the process; the store's server is not in it.
+A request is judged and counted in memory, for the objectives and for the operations page; every
+5 s a process writes its counts to the store, and once a minute it looks at the windows of all
+objectives. They are timed in the Python of an app generated for the store, on a store that holds
+as much as it keeps; writing and looking are shared out among the requests of a slow app, 1 a
+second, and of a busy one, 50 a second. The whole request is that of request_cost.py: a plain
+answer, every guard on. Given is CPU time, with all threads of the process; the store's server is
+not in it. At last the page's numbers of a week are read, on a store that is a week old and on one
+that has counted for a year.
 """
 
 import argparse
@@ -37,8 +39,10 @@ RATES = (1, 50)  # requests a second of one process
 REQUESTS = 20_000
 WRITES = 200
 LOOKS = 20
-HOURS = 3 * 24 + 1
+PAGES = 20
+WEEK, YEAR = 7 * 24, 35 * 24  # hours of counts that a store of this age holds
 MINUTES = 60 + 1
+CALLERS = 20
 
 
 async def _seconds(times: int, work: Callable[[], Awaitable[object]]) -> float:
@@ -50,7 +54,7 @@ async def _seconds(times: int, work: Callable[[], Awaitable[object]]) -> float:
 
 
 async def inside(store_name: str, url: str) -> dict[str, float]:
-    """Time the three steps, in the app's Python and folder; seconds of CPU each."""
+    """Time the steps, in the app's Python and folder; seconds each, of CPU but for the page's."""
     sys.path.insert(0, ".")
 
     def module(name: str) -> Any:
@@ -64,11 +68,16 @@ async def inside(store_name: str, url: str) -> dict[str, float]:
     store = module(f"stores.{store_name}").connect(connection)
     await store.open()
     labels = [f"{slo} {how}" for slo in module("launch.slo").OBJECTIVES for how in ("good", "bad")]
-    for span, count in ((3600, HOURS), (60, MINUTES)):
-        for age in range(count):
+
+    async def fill(ages: range, span: int) -> None:
+        for age in ages:
             clock["now"] = now - age * span
             await store.count("slo_events", dict.fromkeys(labels, 1))
-    clock["now"] = now
+            await store.count("ops", dict.fromkeys(shown_labels(), 1))
+        clock["now"] = now
+
+    await fill(range(WEEK), 3600)
+    await fill(range(MINUTES), 60)
 
     settings = module("foundation.settings").Settings.model_construct()
     project = module("foundation.project").load_project()
@@ -80,7 +89,10 @@ async def inside(store_name: str, url: str) -> dict[str, float]:
         module("standards.visibility.alerts").Alerts(settings, project, store, redactor),
         speaks=False,
     )
+    aggregates = module("ops.aggregates").Aggregates(budget.tally)
     record = module("foundation.record").RequestRecord("r1", caller="a", cache="miss", attempts=1)
+    charge = module("foundation.record").Charge("openai", "gpt-5", 1000, 10, 10, 0, 0)
+    record.charge(charge)
     end = module("standards.visibility.request_log").RequestEnd(
         record, "POST", "/v1/chat/completions", 200, 0.5, "ok", None
     )
@@ -88,17 +100,61 @@ async def inside(store_name: str, url: str) -> dict[str, float]:
     async def judge() -> None:
         budget.request_ended(end)
 
+    async def count() -> None:
+        aggregates.attempt("openai", "gpt-5", "ok")
+        aggregates.request_ended(end)
+
     async def write() -> None:
-        budget.request_ended(end)
+        await judge()
+        await count()
         await budget.catch_up()
 
+    operations = module("ops.operations").Operations(
+        settings=settings,
+        project=project,
+        store=store,
+        tally=budget.tally,
+        objectives=module("launch.slo").Objectives(settings),
+        switches=module("launch.switches").Switches(store, ("spending",)),
+        targets=(),
+    )
+
+    async def page() -> float:
+        took = []
+        for _ in range(PAGES):
+            before = time.perf_counter()
+            await operations.state("week")
+            took.append(time.perf_counter() - before)
+        return statistics.median(took)
+
     found = {
+        "page_week": await page(),
         "judge": await _seconds(REQUESTS, judge),
+        "count": await _seconds(REQUESTS, count),
         "write": await _seconds(WRITES, write),
         "look": await _seconds(LOOKS, budget.look),
     }
+    await fill(range(WEEK, YEAR), 3600)
+    found["page_year"] = await page()
     await store.close()
     return found
+
+
+def shown_labels() -> list[str]:
+    """What an hour of a busy app with two providers leaves for the page."""
+    bounds = ("0.25", "0.5", "1", "2", "3", "5", "8")
+    parts: list[tuple[str, ...]] = [
+        ("asked", how) for how in ("ok", "refused", "failed", "client_left")
+    ]
+    parts += [("seconds", bound) for bound in bounds]
+    parts += [("cache", how) for how in ("hit", "miss", "bypass", "replay")]
+    parts += [("refused", code) for code in ("rate_limit_exceeded", "daily_cost_cap")]
+    for name in ("openai", "anthropic"):
+        parts += [("attempt", name, "model", how) for how in ("ok", "timeout", "overloaded")]
+        parts += [("cost", name, "model"), ("cut_off", name, "model")]
+    parts += [("caller", f"caller{number}") for number in range(CALLERS)]
+    parts += [("fallback",), ("retry",)]
+    return ["\t".join(each) for each in parts]
 
 
 def measure(store: str, rounds: int, seconds: int) -> bool:
@@ -125,15 +181,19 @@ def measure(store: str, rounds: int, seconds: int) -> bool:
 
 def report(store: str, whole: float, steps: list[dict[str, float]]) -> bool:
     """Print medians in ms, and what they add."""
-    judge, write, look = (
+    judge, count, write, look, page_week, page_year = (
         statistics.median(step[name] for step in steps) * 1000
-        for name in ("judge", "write", "look")
+        for name in ("judge", "count", "write", "look", "page_week", "page_year")
     )
     print(f"\n{store}: {whole:.2f} ms of CPU for a whole request")
-    print(f"  judged and counted {judge:.4f} ms, written {write:.2f} ms, looked {look:.1f} ms")
+    print(
+        f"  judged {judge:.4f} ms, counted for the page {count:.4f} ms,"
+        f" written {write:.2f} ms, looked {look:.1f} ms"
+    )
+    print(f"  a week on the page: {page_week:.1f} ms after a week, {page_year:.1f} ms after a year")
     reached = True
     for rate in RATES:
-        added = judge + write / (5 * rate) + look / (60 * rate)
+        added = judge + count + write / (5 * rate) + look / (60 * rate)
         target = ""
         if rate == RATES[-1]:
             reached = added / whole <= MOST_ADDED

@@ -207,7 +207,9 @@ def test_nothing_is_left_over(app: App) -> None:
         )
         for provider in missing:
             assert f"{provider}_" not in text.lower(), f"{name} speaks of {provider}"
-    web = [name for name in names if name.startswith("app/web/") or name == "app/routes/web.py"]
+    web = [
+        name for name in names if name.startswith("app/web/chat/") or name == "app/routes/web.py"
+    ]
     assert bool(web) == given["web_page"]
     assert not [name for name in names if name.endswith((".jinja", ".pyc", ".rej", ".orig"))]
     if "{%" not in "".join(map(str, given.values())):

@@ -31,6 +31,7 @@ FLOORS = [
     {"wire"},
     {"standards"},
     {"launch"},
+    {"ops"},
     {"asked", "exchange", "health", "hosting", "summaries", "targets", "watch"},
     {"answers"},
     {"work"},
@@ -46,7 +47,7 @@ FLOORS = [
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 9_900
+MOST_CODE = 10_450
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

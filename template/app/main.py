@@ -30,8 +30,11 @@ from app.launch.policy.screen import Policy
 from app.launch.rollout.canary import Canary
 from app.launch.slo import Objectives
 from app.launch.switches import Switches, switch_names
+from app.ops.aggregates import Aggregates
+from app.ops.door import Door
+from app.ops.operations import Operations
 from app.preflight import check_environment, open_store
-from app.routes import chat, docs, health
+from app.routes import chat, docs, health, ops
 from app.standards.availability.relay import Relay
 from app.standards.spending.guard import Guard
 from app.standards.spending.identity import Identity
@@ -87,7 +90,8 @@ def create_app() -> FastAPI:
         objectives.budgets, objectives.min_events, objectives.cost_usd_per_day, project.on_call
     )
     budget = ErrorBudget(objectives, store, metrics, alerts, speaks=settings.slo_alerts)
-    watch = Watch(metrics, alerts, telemetry)
+    aggregates = Aggregates(budget.tally)
+    watch = Watch(metrics, aggregates, alerts, telemetry)
 
     # 3. availability
     targets = build_targets(settings, watch.breaker)
@@ -108,11 +112,12 @@ def create_app() -> FastAPI:
     names = switch_names(
         ((t.provider.name, t.provider.model) for t in connected), with_candidate=bool(candidate)
     )
+    switches = Switches(store, names)
     canary = Canary(
         candidate,
         settings.canary_percent,
         store=store,
-        switches=Switches(store, names),
+        switches=switches,
         objectives=objectives,
         metrics=metrics,
         alerts=alerts,
@@ -180,6 +185,16 @@ def create_app() -> FastAPI:
     app.state.identity = identity
     app.state.health = Health(store, targets, metrics)
     app.state.finish = finish
+    app.state.door = Door(settings, identity, store)
+    app.state.operations = Operations(
+        settings=settings,
+        project=project,
+        store=store,
+        tally=budget.tally,
+        objectives=objectives,
+        switches=switches,
+        targets=connected,
+    )
 
     # The last one added meets a request first.
     app.add_middleware(
@@ -206,13 +221,20 @@ def create_app() -> FastAPI:
     app.add_middleware(
         RequestLog,
         render_error=errors.render_code,
-        observers=(watch.request_ended, budget.request_ended, canary.request_ended),
+        observers=(
+            watch.request_ended,
+            budget.request_ended,
+            canary.request_ended,
+            aggregates.request_ended,
+        ),
         span=telemetry.phase,
     )
     errors.install(app)
 
     app.include_router(chat.router)
     app.include_router(health.router)
+    app.include_router(ops.router)
+    app.mount("/assets/ops", ops.files)
     app.include_router(yours.router)
     if project.web_page:
         web = import_module("app.routes.web")

@@ -7,6 +7,7 @@ from loguru import logger
 
 from app.foundation.record import RequestRecord
 from app.foundation.settings import NANO_PER_USD
+from app.ops.aggregates import Aggregates
 from app.providers.base import Prompt
 from app.standards.visibility.alerts import Alerts, Kind
 from app.standards.visibility.gen_ai import ModelCall
@@ -30,8 +31,11 @@ _KEY_TROUBLE = frozenset({"rejected_key", "quota"})
 class Watch:
     """Hears of every attempt, every breaker and every request's end."""
 
-    def __init__(self, metrics: Metrics, alerts: Alerts, telemetry: Telemetry) -> None:
+    def __init__(
+        self, metrics: Metrics, aggregates: Aggregates, alerts: Alerts, telemetry: Telemetry
+    ) -> None:
         self._metrics = metrics
+        self._aggregates = aggregates
         self._alerts = alerts
         self._telemetry = telemetry
         self._cut_off: set[str] = set()
@@ -44,6 +48,7 @@ class Watch:
     def attempt(self, provider: str, model: str, outcome: str) -> None:
         """One attempt has ended."""
         self._metrics.attempt(provider, model, outcome)
+        self._aggregates.attempt(provider, model, outcome)
         if outcome in _KEY_TROUBLE:
             self._key_trouble.add(provider)
             self._alerts.report("provider_key", provider=provider)
@@ -62,6 +67,7 @@ class Watch:
         """A target is cut off, or back."""
         self._metrics.breaker(provider, model, is_open)
         if is_open:
+            self._aggregates.cut_off(provider, model)
             self._cut_off.add(provider)
             logger.error("provider cut off", provider=provider, model=model)
             self._alerts.report("providers")
@@ -72,6 +78,8 @@ class Watch:
     def candidate_breaker(self, provider: str, model: str, is_open: bool) -> None:
         """The candidate is cut off, or back: that wakes nobody, for the proven models answer."""
         self._metrics.breaker(provider, model, is_open)
+        if is_open:
+            self._aggregates.cut_off(provider, model)
         state = "cut off" if is_open else "back"
         logger.warning(f"candidate {state}", provider=provider, model=model)
 

@@ -26,6 +26,7 @@ KINDS: dict[str, ErrorKind] = {
     "content_policy_violation": ErrorKind(400, "invalid_request_error"),
     "context_length_exceeded": ErrorKind(400, "invalid_request_error"),
     "invalid_api_key": ErrorKind(401, "authentication_error"),
+    "forbidden": ErrorKind(403, "permission_error"),
     "not_found": ErrorKind(404, "invalid_request_error"),
     "model_not_found": ErrorKind(404, "invalid_request_error"),
     "method_not_allowed": ErrorKind(405, "invalid_request_error"),

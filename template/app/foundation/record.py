@@ -55,6 +55,7 @@ class RequestRecord:
     provider: str | None = None
     streamed: bool = False
     attempts: int = 0
+    retries: int = 0  # attempts at a target that had been asked already
     fallback: bool = False
     cache: CacheState = "none"
     arm: Arm | None = None

@@ -36,7 +36,10 @@ _KINDS: dict[tuple[Objective, Literal["page", "ticket"]], Kind] = {
 
 
 class ErrorBudget:
-    """Counts good and bad events, and speaks up while a budget burns too fast."""
+    """Counts good and bad events, and speaks up while a budget burns too fast.
+
+    What else is counted in its `tally` is written with them.
+    """
 
     def __init__(
         self,
@@ -52,7 +55,7 @@ class ErrorBudget:
         self._metrics = metrics
         self._alerts = alerts
         self._speaks = speaks
-        self._tally = Tally(store)
+        self.tally = Tally(store)
         self._went_badly = False
         self._looked_at: float | None = None
 
@@ -60,7 +63,7 @@ class ErrorBudget:
         """A request has ended, however it ended."""
         for slo, good in self._objectives.judge(end).items():
             self._metrics.slo_event(slo, good)
-            self._tally.add(COUNTER, label(slo, good))
+            self.tally.add(COUNTER, label(slo, good))
             self._went_badly |= not good
 
     async def keep_for_ever(self) -> None:
@@ -72,7 +75,7 @@ class ErrorBudget:
     async def catch_up(self) -> None:
         """Write what was counted, and look where it is time to; later, where the store is down."""
         with suppress(StoreUnavailableError):
-            if await self._tally.write() and self._speaks and self._is_time_to_look():
+            if await self.tally.write() and self._speaks and self._is_time_to_look():
                 await self.look()
 
     def _is_time_to_look(self) -> bool:

@@ -53,7 +53,7 @@ class Switches:
 
     def __init__(self, store: Store, names: tuple[str, ...]) -> None:
         self._store = store
-        self._names = names
+        self.names = names
         self._off: frozenset[str] = frozenset()
         self._look_at = 0.0
         self._looking: asyncio.Task[None] | None = None
@@ -79,7 +79,7 @@ class Switches:
 
     async def listed(self) -> list[Off]:
         """All that is off. Raises `StoreUnavailableError`."""
-        found = await asyncio.gather(*(self._store.recall(_key(name)) for name in self._names))
+        found = await asyncio.gather(*(self._store.recall(_key(name)) for name in self.names))
         return [Off(**json.loads(value)) for value in found if value]
 
     async def turn_off(self, name: str, *, by: str, why: str) -> Off:

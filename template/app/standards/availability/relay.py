@@ -223,9 +223,14 @@ class Relay:
             reraise=True,
         )
 
+        tried = False
+
         async def one() -> T:
+            nonlocal tried
             if not target.breaker.allow():
                 raise _CutOffError
+            call.record.retries += tried
+            tried = True
             return await self._attempt(call, target, deadline, attempt)
 
         return await retrying(one)

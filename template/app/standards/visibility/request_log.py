@@ -96,7 +96,7 @@ class RequestLog:
         *,
         render_error: Callable[[Scope, str], ASGIApp],
         observers: Sequence[Callable[[RequestEnd], None]] = (),
-        quiet: frozenset[str] = frozenset({"/healthz"}),
+        quiet: frozenset[str] = frozenset({"/healthz", "/ops/state"}),
         span: Callable[[Phase], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._app = app

@@ -1,0 +1,253 @@
+"""The operations page over HTTP: who may see it, and what changes something."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from app.foundation.project import load_project
+from app.launch.switches import LOOK_EVERY_SECONDS, PATIENCE_SECONDS
+from app.ops.door import WRONG_TOKENS
+from tests.conftest import StartApp
+from tests.fake_provider import FakeProvider
+from tests.running import ADMIN_TOKEN, CALLERS, PROVIDER_KEY, RunningApp
+
+COOKIE = "__Host-ops"
+QUESTION = {"model": "auto", "messages": [{"role": "user", "content": "Marmalade?"}]}
+
+
+@pytest.fixture
+def ops_app(start_app: StartApp) -> RunningApp:
+    """An app of a test's own: wrong tokens are counted."""
+    return start_app()
+
+
+def browser(app: RunningApp) -> httpx2.Client:
+    """A client that says what a browser says; Secure cookies are carried by hand."""
+    return app.http(None, **{"Sec-Fetch-Site": "same-origin"})
+
+
+def sign_in(http: httpx2.Client, token: str = ADMIN_TOKEN) -> httpx2.Response:
+    response = http.post("/ops/session", json={"token": token})
+    if response.status_code == 204:
+        name, _, value = response.headers["set-cookie"].partition(";")[0].partition("=")
+        http.headers["Cookie"] = f"{name}={value}"
+    return response
+
+
+@contextmanager
+def signed_in(app: RunningApp) -> Iterator[httpx2.Client]:
+    """A client with a session, and with what its page brings to change something."""
+    with browser(app) as http:
+        assert sign_in(http).status_code == 204
+        http.headers["X-CSRF-Token"] = http.get("/ops/state").json()["session"]["csrf"]
+        yield http
+
+
+def test_a_session_opens_with_the_admin_token_and_ends_in_every_process(
+    start_app: StartApp,
+) -> None:
+    app = start_app(workers=2)
+    with browser(app) as http:
+        refused = http.get("/ops/state")
+        assert refused.status_code == 401
+        assert http.get("/ops/session").json() == {"in": False}
+        assert "nobody" not in refused.text
+        assert sign_in(http, token="admin-0123456780").status_code == 401
+        opened = sign_in(http)
+        cookie = opened.headers["set-cookie"]
+        assert cookie.startswith(f"{COOKIE}=")
+        for flag in ("HttpOnly", "Secure", "SameSite=strict", "Path=/", "Max-Age=28800"):
+            assert flag in cookie, cookie
+        assert "Domain" not in cookie
+        state = http.get("/ops/state")
+        assert state.status_code == 200
+        assert http.get("/ops/session").json() == {"in": True}
+        assert state.headers["cache-control"] == "no-store"
+        http.headers["X-CSRF-Token"] = state.json()["session"]["csrf"]
+        left = http.delete("/ops/session")
+        assert left.status_code == 204
+        assert "Max-Age=0" in left.headers["set-cookie"]
+        # The cookie that someone has kept opens nothing any more, whichever worker is asked.
+        for _ in range(6):
+            with app.http(None, Cookie=http.headers["Cookie"]) as other:
+                assert other.get("/ops/state").status_code == 401
+
+
+@pytest.mark.parametrize("cookie", ["", "x", "gAAAAA", "é" * 90])
+def test_a_forged_cookie_opens_nothing(app: RunningApp, cookie: str) -> None:
+    with app.http(None) as http:
+        header = {b"Cookie": f"{COOKIE}={cookie}".encode("latin-1")}
+        assert http.get("/ops/state", headers=header).status_code == 401
+
+
+def test_another_tokens_session_and_an_altered_one_open_nothing(
+    start_app: StartApp, app: RunningApp
+) -> None:
+    rotated = start_app(admin_token="admin-9876543210")
+    with browser(app) as http:
+        assert sign_in(http).status_code == 204
+        value = http.headers["Cookie"]
+    middle = len(value) // 2
+    altered = value[:middle] + ("A" if value[middle] != "A" else "B") + value[middle + 1 :]
+    for where, cookie in ((rotated, value), (app, altered)):
+        with where.http(None, Cookie=cookie) as http:
+            assert http.get("/ops/state").status_code == 401
+
+
+def test_wrong_tokens_are_slowed_and_then_refused(ops_app: RunningApp) -> None:
+    with browser(ops_app) as http, ops_app.http(None, Authorization="Bearer wrong") as tool:
+        started = time.monotonic()
+        for number in range(WRONG_TOKENS.amount):
+            wrong = sign_in(http, token="guess") if number % 2 else tool.get("/ops/state")
+            assert wrong.status_code == 401
+        assert time.monotonic() - started > 0.4 * WRONG_TOKENS.amount
+        for late in (sign_in(http), tool.get("/ops/state")):
+            assert late.status_code == 429
+            assert int(late.headers["retry-after"]) == 60
+    lines = ops_app.log_lines(message="wrong admin token")
+    assert [line["network"] for line in lines] == ["127.0.0.1"] * WRONG_TOKENS.amount
+
+
+@pytest.mark.parametrize("method", ["DELETE", "POST"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-CSRF-Token": ""},
+        {"X-CSRF-Token": "another"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+def test_what_another_page_sends_changes_nothing(
+    app: RunningApp, method: str, headers: dict[str, str]
+) -> None:
+    path = "/ops/session" if method == "DELETE" else "/ops/switches"
+    turn = {"name": "spending", "off": True, "why": "forged"}
+    with signed_in(app) as http:
+        answer = http.request(method, path, json=turn, headers=headers)
+        assert answer.status_code == 403
+        assert answer.json()["error"]["code"] == "forbidden"
+        state = http.get("/ops/state").json()
+        assert [switch["off"] for switch in state["switches"] if switch["off"]] == []
+
+
+def test_without_fetch_metadata_the_origin_decides(app: RunningApp) -> None:
+    host = app.url.removeprefix("http://")
+    for origin, status in (
+        (f"http://{host}", 204),
+        (f"http://{host}.example", 403),
+        ("null", 403),
+        (None, 403),
+    ):
+        with app.http(None, **({"Origin": origin} if origin else {})) as http:
+            assert sign_in(http).status_code == status, origin
+
+
+def test_a_tool_reads_the_state_with_the_token(app: RunningApp) -> None:
+    with app.http("admin") as http:
+        state = http.get("/ops/state", params={"range": "week"})
+        assert http.get("/ops/state", params={"range": "year"}).status_code == 400
+    found = state.json()
+    assert found["range"] == {"name": "week", "span_seconds": 3600, "spans": 168}
+    assert found["on_call"]["contact"] == load_project().on_call.contact
+    assert {target["provider"] for target in found["targets"]} == set(load_project().providers)
+    assert {slo["name"] for slo in found["objectives"]} == {
+        "availability", "latency", "fallback", "refusal",
+    }  # fmt: skip
+
+
+def test_a_switch_is_turned_from_the_page_within_seconds_and_leaves_a_line(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    app = start_app(workers=2)
+    with signed_in(app) as http, app.http() as caller:
+        no_reason = {"name": "spending", "off": True, "why": ""}
+        assert http.post("/ops/switches", json=no_reason).status_code == 400
+        unknown = {"name": "provider:nobody", "off": True, "why": "x"}
+        assert http.post("/ops/switches", json=unknown).status_code == 404
+        for off, why in ((True, "the bill"), (False, "paid")):
+            turned = http.post("/ops/switches", json={"name": "spending", "off": off, "why": why})
+            assert turned.status_code == 200, turned.text
+            deadline = time.monotonic() + LOOK_EVERY_SECONDS + PATIENCE_SECONDS + 2
+            wanted, seen = 503 if off else 200, 0
+            while seen < 8:  # both workers, in a row
+                status = caller.post("/v1/chat/completions", json=QUESTION).status_code
+                seen = seen + 1 if status == wanted else 0
+                assert time.monotonic() < deadline, f"{status} although switched {off=}"
+            switch = http.get("/ops/state").json()["switches"][0]
+            assert switch["name"] == "spending"
+            assert (switch["off"] or {}).get("why") == (why if off else None)
+    audit = app.log_lines(message="kill switch turned")
+    assert [(x["switch"], x["turned"], x["by"], x["why"]) for x in audit] == [
+        ("spending", "off", "/ops", "the bill"),
+        ("spending", "on", "/ops", "paid"),
+    ]
+    assert all(line["timestamp"] and line["request_id"] for line in audit)
+
+
+def test_no_secret_and_no_prompt_is_in_it(app: RunningApp) -> None:
+    with app.http() as caller:
+        assert caller.post("/v1/chat/completions", json=QUESTION).status_code == 200
+    with signed_in(app) as http:
+        answers = [http.get("/ops").text, http.get("/ops/state").text]
+        cookie = http.headers["Cookie"]
+    said = "\n".join([*answers, cookie, app.log()])
+    for secret in (ADMIN_TOKEN, PROVIDER_KEY, *CALLERS.values(), "Marmalade"):
+        assert secret not in said, secret
+    assert cookie.partition("=")[2] not in app.log()
+
+
+def test_in_development_without_a_token_all_may_look_and_nobody_may_act(
+    start_app: StartApp,
+) -> None:
+    app = start_app(app_env="development", admin_token="")
+    with browser(app) as http:
+        state = http.get("/ops/state").json()
+        assert state["session"] == {"open": True, "csrf": None}
+        assert state["switches"]
+        turn = {"name": "spending", "off": True, "why": "because"}
+        for refused in (
+            http.post("/ops/switches", json=turn),
+            http.post("/ops/session", json={"token": ""}),
+        ):
+            assert refused.status_code == 403
+            assert "ADMIN_TOKEN" in refused.json()["error"]["message"]
+
+
+def test_development_with_a_token_works_without_tls(start_app: StartApp) -> None:
+    app = start_app(app_env="development", log_format="json")
+    with browser(app) as http:
+        cookie = sign_in(http).headers["set-cookie"]
+        assert cookie.startswith("ops=")
+        assert "Secure" not in cookie
+        assert "HttpOnly" in cookie
+        assert http.get("/ops/state").status_code == 200
+
+
+def test_the_page_and_everything_it_names(app: RunningApp) -> None:
+    with app.http(None) as http:
+        page = http.get("/ops")
+        assert page.status_code == 200
+        named = set(re.findall(r'(?:src|href)="([^"#]+)"', page.text))
+        assert named
+        folder = Path(__file__).parents[1] / "app/web/ops"
+        names = named | {f"assets/ops/{path.name}" for path in folder.glob("*.js")}
+        sizes = [len(page.content)]
+        for address in names:
+            assert not address.startswith(("http:", "https:", "//")), address
+            asset = http.get(f"/{address}")
+            assert asset.status_code == 200, address
+            assert "innerHTML" not in asset.text
+            assert "import(" not in asset.text
+            sizes.append(len(asset.content))
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert load_project().name not in page.text  # nothing of the app before someone signs in
+    assert sum(sizes) <= 70_000  # and so much again as a week's numbers take, at most

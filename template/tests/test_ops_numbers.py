@@ -1,0 +1,187 @@
+"""The numbers of the operations page: the provider's own, those of `/metrics`, and kept."""
+
+import json
+import re
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from app.foundation.errors import KINDS
+from app.ops.aggregates import BETWEEN, COUNTER, OTHERS, Callers
+from app.ops.summary import RANGES, Summary, quantile
+from app.stores.base import Count, Store
+from tests.conftest import StartApp
+from tests.fake_provider import FakeProvider, Status
+from tests.running import RunningApp
+from tests.stores import Clock
+
+QUESTION = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
+WRITTEN_SECONDS = 8.0
+
+
+def state(app: RunningApp, shown: str = "hour") -> dict[str, Any]:
+    with app.http("admin") as http:
+        answer = http.get("/ops/state", params={"range": shown})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def written(app: RunningApp, questions: int) -> dict[str, Any]:
+    """The state once every worker has written what it counted."""
+    deadline = time.monotonic() + WRITTEN_SECONDS
+    while True:
+        found = state(app)
+        if sum(found["totals"]["asked"].values()) >= questions or time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)
+
+
+def metrics(app: RunningApp) -> Counter[str]:
+    """The sums of `/metrics`, over all labels but one: `name` and `name value` of each label."""
+    sums: Counter[str] = Counter()
+    with app.http("admin") as http:
+        for line in http.get("/metrics").text.splitlines():
+            if found := re.fullmatch(r"llm_app_(\w+?)(?:\{(.*)\})? ([\d.e+-]+)", line):
+                name, labels, value = found[1], found[2] or "", float(found[3])
+                sums[name] += value  # type: ignore[assignment]
+                for _, label in re.findall(r'(\w+)="([^"]*)"', labels):
+                    sums[f"{name} {label}"] += value  # type: ignore[assignment]
+    return sums
+
+
+def test_they_add_up_with_the_providers_ledger_and_with_the_metrics(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    app = start_app(workers=2, max_attempts=2, daily_cost_cap_per_caller_usd=1)
+    # Two answers at temperature 0: one asked of the provider, one out of the cache.
+    exact = QUESTION | {"temperature": 0}
+    with app.http() as http:
+        assert [http.post("/v1/chat/completions", json=exact).status_code for _ in range(2)] == [
+            200,
+            200,
+        ]
+    fake.next(Status(500), Status(503))  # two first calls fail, and are made again
+
+    def ask(number: int) -> int:
+        with app.http("bob" if number % 3 else "alice") as http:
+            return http.post("/v1/chat/completions", json=QUESTION).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        statuses = Counter(pool.map(ask, range(24)))
+    with app.http() as http:
+        bad = http.post("/v1/chat/completions", json=QUESTION | {"model": "nobody's"})
+        assert bad.status_code == 404
+    assert statuses == {200: 24}
+
+    shown = written(app, 27)
+    totals, series, counted = shown["totals"], shown["series"], metrics(app)
+    calls = fake.ledger.calls
+    assert totals["asked"] == {"ok": 26, "refused": 1}
+    assert sum(series["answered"]) == 26
+    assert sum(series["refused"]) == 1
+    assert totals["errors"] == {"model_not_found": 1}
+    assert totals["errors"]["model_not_found"] == counted["refusals_total model_not_found"]
+
+    attempts = {row["outcome"]: 0 for row in totals["attempts"]}
+    for row in totals["attempts"]:
+        attempts[row["outcome"]] += row["count"]
+    assert sum(attempts.values()) == len(calls) == counted["provider_attempts_total"]
+    assert attempts["ok"] == sum(call.outcome == "answered" for call in calls) == 25
+    assert totals["retries"] == len(calls) - 25 == 2
+    assert totals["fallbacks"] == counted["fallbacks_total"] == 0
+    assert totals["cache"]["hit"] == counted["cache_total hit"] == 1
+    assert sum(totals["cache"].values()) == counted["cache_total"] == 26
+
+    billed = sum(call.usage.prompt + 2 * call.usage.completion for call in calls) / 1e6
+    assert totals["cost_usd"] == pytest.approx(billed)
+    assert totals["cost_usd"] == pytest.approx(counted["cost_usd_total"])
+    assert shown["spending"]["settled_usd"] == pytest.approx(billed)
+    assert sum(series["cost_usd"]) == pytest.approx(billed)
+    for rows in ("cost_by_provider", "cost_by_model", "cost_by_caller"):
+        assert sum(row["usd"] for row in totals[rows]) == pytest.approx(billed), rows
+    callers = {row["caller"]: row["usd"] for row in totals["cost_by_caller"]}
+    assert set(callers) == {"alice", "bob"}
+    capped = {row["name"]: row for row in shown["spending"]["callers"]}
+    assert capped["bob"]["settled_usd"] == pytest.approx(callers["bob"])
+    assert capped["bob"]["cap_usd"] == 1
+
+    latency = totals["latency_seconds"]
+    assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"] < 30
+    good = {slo["name"]: (slo["good"], slo["bad"]) for slo in shown["objectives"]}
+    assert good["availability"] == (26, 0)
+
+    app.stop()
+    again = state(start_app(daily_cost_cap_per_caller_usd=1), "week")
+    assert again["totals"]["asked"] == totals["asked"]
+    assert again["totals"]["cost_usd"] == pytest.approx(billed)
+    assert len(again["series"]["answered"]) == 168
+
+
+async def test_a_week_is_small_and_what_is_older_is_not_in_it(store: Store, clock: Clock) -> None:
+    now = clock()
+    labels = {
+        BETWEEN.join(parts): 7
+        for parts in (
+            ("asked", "ok"),
+            ("seconds", "0.5"),
+            ("cost", "openai", "gpt-5"),
+            ("caller", "alice"),
+        )
+    }
+    for hours_ago in (0, 1, 167, 168):
+        clock.now = now - hours_ago * 3600
+        await store.count(COUNTER, labels)
+    clock.now = now
+    shown = RANGES["week"]
+    summary = Summary(await store.counted(COUNTER, shown.span, shown.spans), shown)
+    series = summary.series()
+    assert [index for index, value in enumerate(series["answered"]) if value] == [0, 166, 167]
+    assert summary.totals()["asked"] == {"ok": 21}
+    assert series["p50"][0] == pytest.approx(0.375)
+    assert series["p50"][1] is None
+
+
+def test_a_week_of_a_busy_app_is_few_bytes() -> None:
+    parts = [("asked", how) for how in ("ok", "refused", "failed", "broken_stream", "client_left")]
+    parts += [("seconds", str(bound)) for bound in (0.5, 1, 2, 5, 13)]
+    parts += [("refused", code) for code in KINDS]
+    parts += [("caller", f"a-caller-with-a-name-{number}") for number in range(40)]
+    labels = [BETWEEN.join(each) for each in parts]
+    labels += [BETWEEN.join(("cost", "provider", f"a-model-with-a-name-{n}")) for n in range(4)]
+    counts = [Count(age, label, 123_456_789 + age) for age in range(168) for label in labels]
+    summary = Summary(counts, RANGES["week"])
+    told = json.dumps({"totals": summary.totals(), "series": summary.series()})
+    assert len(told) <= 25_000
+    assert sum(summary.series()["failed"]) == 2 * sum(123_456_789 + age for age in range(168))
+
+
+def test_latencies_are_read_between_the_bounds() -> None:
+    assert quantile({}, 0.5) is None
+    assert quantile({0.5: 10}, 0.5) == pytest.approx(0.375)
+    assert quantile({0.005: 98, 5.0: 2}, 0.5) < 0.005  # type: ignore[operator]
+    assert quantile({0.005: 98, 5.0: 2}, 0.99) == pytest.approx(4.0)
+    assert quantile({float("inf"): 3}, 0.5) == 90
+
+
+def test_many_callers_share_a_number_and_those_that_cost_most_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hour = [1000.0 * 3600]
+    monkeypatch.setattr("app.ops.aggregates.time.time", lambda: hour[0])
+    callers = Callers(most=2)
+    assert [callers.label(name, 1) for name in ("a", "b", "late", "a")] == ["a", "b", OTHERS, "a"]
+    callers.label("late", 1_000_000)
+    hour[0] += 3600
+    assert [callers.label(name, 1) for name in ("b", "late", "a")] == [OTHERS, "late", "a"]
+
+
+def test_what_many_cost_is_shown_together() -> None:
+    counts = [Count(0, BETWEEN.join(("caller", f"c{n}")), 10**9 * (n + 1)) for n in range(12)]
+    counts.append(Count(0, BETWEEN.join(("caller", OTHERS)), 10**11))
+    rows = Summary(counts, RANGES["hour"]).totals()["cost_by_caller"]
+    assert [row.get("caller") for row in rows] == [f"c{n}" for n in range(11, 1, -1)] + [None]
+    assert rows[-1] == {"rest": True, "usd": 103}
