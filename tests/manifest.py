@@ -10,10 +10,12 @@ import itertools
 import json
 import sys
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pathspec
+from jinja2 import Template
 from jinja2.sandbox import SandboxedEnvironment
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -28,6 +30,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "store": ("sqlite", "redis", "postgres"),
     "deploy": ("docker", "vercel", "aws"),
     "web_page": (True, False),
+    "knowledge": (True, False),
 }
 HEAD = """\
 # Which files of the template an app of this release has. The checklist and update previews read it:
@@ -50,11 +53,17 @@ def names() -> list[str]:
     return sorted(name for name in found if owner(name, kinds) == "template")
 
 
+@cache
+def excluding() -> list[Template]:
+    """The lines of `_exclude`, compiled once for all the answers there are."""
+    environment = SandboxedEnvironment()
+    return [environment.from_string(line) for line in CONFIG["_exclude"]]
+
+
 def present(all_names: list[str], given: dict[str, Any]) -> set[str]:
     """Those that an app with these answers has."""
-    environment = SandboxedEnvironment()
     context = {"_copier_operation": "copy"} | given
-    lines = [environment.from_string(line).render(context) for line in CONFIG["_exclude"]]
+    lines = [line.render(context) for line in excluding()]
     excluded = pathspec.PathSpec.from_lines("gitignore", filter(None, lines))
     return {name for name in all_names if not excluded.match_file(name)}
 

@@ -17,6 +17,7 @@ APPS: list[tuple[str, dict[str, Any]]] = [
             "providers": ["anthropic"],
             "language": "ko",
             "web_page": False,
+            "knowledge": True,
             "deploy": "vercel",
             "store": "redis",
         },
@@ -59,4 +60,5 @@ def test_every_python_and_every_provider_is_tried() -> None:
     assert alone == set(PROVIDERS)
     assert {given.get("language", "en") for _, given in APPS} == {"en", "ko"}
     assert {given.get("web_page", True) for _, given in APPS} == {True, False}
+    assert {given.get("knowledge", False) for _, given in APPS} == {True, False}
     assert {given.get("store", "sqlite") for _, given in APPS} == set(STORES)

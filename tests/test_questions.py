@@ -49,6 +49,7 @@ def test_the_order_of_the_questions() -> None:
         "deploy",
         "store",
         "web_page",
+        "knowledge",
         "daily_cost_cap_usd",
         "on_call_name",
         "on_call_contact",
@@ -159,6 +160,7 @@ def test_names_of_models(folder: Path, name: str) -> None:
         ({"deploy": "vercel", "store": "sqlite"}, "Vercel keeps no disk: choose Redis or Post"),
         ({"deploy": "aws", "store": "sqlite"}, "Lambda keeps no disk: .* -d store=redis"),
         ({"web_page": "maybe"}, "Answer true or false"),
+        ({"knowledge": "some"}, "Answer true or false"),
         *(
             ({"daily_cost_cap_usd": wrong}, "US dollars from 0.01 to 100000")
             for wrong in (
@@ -309,6 +311,7 @@ def test_asked_in_a_terminal(repository: Path, tmp_path: Path) -> None:
         "store": "sqlite",
         "deploy": "docker",
         "web_page": False,
+        "knowledge": False,
         "daily_cost_cap_usd": "2.50",
         "on_call_name": "김민지",
         "on_call_contact": "#oncall",

@@ -42,6 +42,7 @@ CHOICES: dict[str, list[Any]] = {
     "project_name": ["My LLM App", HOSTILE[0][:60].strip(), HOSTILE[1][:60].strip(), "가" * 60],
     "about": ["An assistant.", *HOSTILE, "x" * 200],
     "language": ["en", "ko"],
+    "knowledge": [True, False],
     "providers": [
         ["openai"],
         ["anthropic"],
@@ -87,7 +88,7 @@ DISTRIBUTIONS = {
     "re2": "google-re2",
     "stdnum": "python-stdnum",
 }
-OURS = {"app", "checklist", "keychain", "tests", "updates"}
+OURS = {"app", "checklist", "indexing", "keychain", "tests", "updates"}
 RESERVED = {
     "con",
     "prn",
@@ -176,6 +177,7 @@ def test_the_answers_arrive_unchanged(app: App) -> None:
         "store": given["store"],
         "deploy": given["deploy"],
         "web_page": given["web_page"],
+        "knowledge": given["knowledge"],
         "daily_cost_cap_usd": float(given["daily_cost_cap_usd"]),
         "on_call": {"name": given["on_call_name"], "contact": given["on_call_contact"]},
     }
@@ -211,11 +213,20 @@ def test_nothing_is_left_over(app: App) -> None:
         name for name in names if name.startswith("app/web/chat/") or name == "app/routes/web.py"
     ]
     assert bool(web) == given["web_page"]
+    for place in ("app/launch/evidence/", "indexing/", "tests/knowledge/"):
+        assert any(name.startswith(place) for name in names) == given["knowledge"], place
+    starter = {"en": "about-these-documents.md", "ko": "about-these-documents.ko.md"}
+    documents = {name for name in names if name.startswith("knowledge/")}
+    assert documents == (
+        {f"knowledge/{starter[given['language']]}"} if given["knowledge"] else set()
+    )
+    words = (app.path / "pyproject.toml").read_text(encoding="utf-8")
+    assert ("snowballstemmer" in words) == ("pypdf" in words) == given["knowledge"]
     assert not [name for name in names if name.endswith((".jinja", ".pyc", ".rej", ".orig"))]
     if "{%" not in "".join(map(str, given.values())):
         for name, text in texts(app.path):
-            # Workflows, alerts and Docker's formats have such expressions of their own.
-            own = (".py", ".js", "/rules.yml", "/docker/release.sh")
+            # Workflows, alerts, dashboards and Docker's formats have such expressions of their own.
+            own = (".py", ".js", "/rules.yml", "/dashboard.json", "/docker/release.sh")
             ours = name.endswith(own) or name.startswith(".github/")
             assert ours or not re.search(r"\{%|\{\{|\{#", text), name
 
@@ -294,6 +305,8 @@ def test_settings_are_those_of_the_app(app: App) -> None:
     extra = {"POSTGRES_PASSWORD"} if composed else set()
     other = {"DATABASE_URL" if app.given["store"] == "redis" else "REDIS_URL"}
     other |= set() if app.given["deploy"] == "aws" else {"AWS_SECRET_NAME"}
+    if not app.given["knowledge"]:
+        other |= {name for name in known if name.startswith(("EVIDENCE_", "KNOWLEDGE_"))}
     assert set(offered) == (known - other) | extra
     assert not re.search(r"^[^#\n]", text, re.MULTILINE), "every line of the example is a comment"
 

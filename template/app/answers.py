@@ -1,11 +1,11 @@
 """What is kept of an answer, and what a kept one says: for an idempotency key, or in the cache.
 
-Also the answer that the policy leaves, or that stands in where the app abstains.
+Also the answer that stands in where the app abstains.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from app import wire
@@ -45,13 +45,16 @@ class Keeping:
         """True where an idempotency key stands for the outcome."""
         return self.execution is not None and not self.cached
 
-    def judge(self, finish_reason: str, record: RequestRecord, screen: Screen) -> None:
+    def judge(
+        self, finish_reason: str, record: RequestRecord, screen: Screen, abstained: str | None
+    ) -> None:
         """The provider came to its end: was that an answer to give again?
 
         One that was cut or refused is none, nor is an abstention, nor one whose question moderation
         did not judge, nor one that another than the first target gave: that one may be back.
         """
-        whole = finish_reason == "stop" and screen.abstained is None
+        record.finish_reason = finish_reason
+        whole = finish_reason == "stop" and abstained is None
         by_the_first = not record.fallback and not record.candidate_failed
         self.good = whole and not screen.unjudged and by_the_first
 
@@ -138,16 +141,6 @@ class Answers:
         return Keeping(execution, cached=True)
 
 
-def screened(answer: Answer, screen: Screen, context: Context) -> Answer:
-    """An answer as the policy leaves it. Raises `AppError` where it is blocked."""
-    try:
-        text = screen.push(answer.text) + screen.rest()
-        screen.verdict()
-        return replace(answer, text=text)
-    except AbstainedError as error:
-        return replace(answer, text=in_words(error, context), finish_reason="stop")
-
-
 def in_words(error: AbstainedError, context: Context) -> str:
     """What a person is told who gets no answer."""
     return error.reason or context.messages.text("policy.abstained", rule=error.rule)
@@ -155,14 +148,14 @@ def in_words(error: AbstainedError, context: Context) -> str:
 
 def abstention(error: AbstainedError, request: wire.ChatRequest, context: Context) -> Whole:
     """The answer to a question that no provider was asked."""
-    record, text = context.record, in_words(error, context)
+    record, text, beside = context.record, in_words(error, context), wire.abstained(error.rule)
     record.model = request.model
     record.headers.pop("X-Cache", None)
     if not request.stream:
         answer = Answer(text, "stop", Usage(0, 0))
-        return Whole(200, JSON, wire.completion(answer, record, error.rule))
+        return Whole(200, JSON, wire.completion(answer, record, beside))
     writer = wire.ChunkWriter(record)
-    events = [writer.role(), writer.text(text), writer.finish("stop", error.rule)]
+    events = [writer.role(), writer.text(text), writer.finish("stop", beside)]
     if request.stream_options is not None and request.stream_options.include_usage:
         events.append(writer.usage(Usage(0, 0), record))
     return Whole(200, SSE, b"".join([*events, wire.DONE]))

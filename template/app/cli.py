@@ -1,6 +1,7 @@
 """The commands of the app, each of them run as `uv run NAME`."""
 
 import asyncio
+import importlib
 import importlib.util
 import os
 import signal
@@ -27,6 +28,7 @@ def dev() -> None:
     os.environ.setdefault("PROVIDERS", ",".join(_usable_providers()))
     if os.environ["PROVIDERS"] == "demo":
         print("No provider key is set, so the demo provider answers. Put a key in .env.")
+    _index_documents()
     settings = check_environment()
     asyncio.run(check_store(settings))
     configure_logs(settings)  # of this process: each worker configures its own
@@ -48,11 +50,11 @@ def serve(factory: str = FACTORY) -> None:
     """Serve in production: several workers, and running answers finish before the process ends."""
     import uvicorn
 
-    from app.preflight import check_environment, check_store
+    from app.preflight import check_environment, check_store, stale_index
     from app.standards.visibility.logs import configure_logs
 
     # Checked once, here, before any worker starts or the port opens.
-    settings = check_environment()
+    settings = check_environment(stale_index)
     asyncio.run(check_store(settings))
     configure_logs(settings)  # of this process: each worker configures its own
     # uvicorn raises the signal again after its shutdown: a stop that was asked for is no failure.
@@ -93,6 +95,20 @@ def checklist() -> None:
     sys.exit(main())
 
 
+def failures() -> None:
+    """Show what has failed, and make tests of it."""
+    from app.failures import main
+
+    sys.exit(main())
+
+
+def knowledge() -> None:
+    """Index the documents in `knowledge/`, or search them: in a project that has some."""
+    if importlib.util.find_spec("indexing") is None:
+        sys.exit("Documents are indexed in the folder of a project that answers from them.")
+    sys.exit(importlib.import_module("indexing.cli").main())
+
+
 def switch() -> None:
     """Turn a provider, a model or all spending off or on, while the app runs."""
     from app.switch import main
@@ -116,6 +132,13 @@ def stores() -> None:
     sys.exit(main())
 
 
+def rollout() -> None:
+    """Show how a candidate model does beside the proven one."""
+    from app.rollout import main
+
+    sys.exit(main())
+
+
 def preview_update() -> None:
     """Show what an update of the template would do; like the checklist, it lies in the project."""
     if importlib.util.find_spec("updates") is None:
@@ -123,6 +146,12 @@ def preview_update() -> None:
     from updates.cli import main
 
     sys.exit(main())
+
+
+def _index_documents() -> None:
+    """Index the documents where they changed. What cannot be read is said, and changes nothing."""
+    if load_project().knowledge and importlib.util.find_spec("indexing") is not None:
+        importlib.import_module("indexing.cli").refresh()
 
 
 def _usable_providers() -> list[str]:

@@ -15,7 +15,8 @@ class Context:
     """Who asks, from where, and in which language they are answered.
 
     `route` is the idempotency key's scope; `deadline` is the whole HTTP request's. With `no_store`
-    the answer is neither taken from the cache nor kept in it.
+    the answer is neither taken from the cache nor kept in it. With `knowledge` it rests on the
+    app's knowledge, where the app has any.
     """
 
     caller: Caller
@@ -25,6 +26,7 @@ class Context:
     deadline: Deadline
     idempotency_key: str | None = None
     no_store: bool = False
+    knowledge: bool = False
 
 
 @dataclass(frozen=True, slots=True)

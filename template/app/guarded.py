@@ -1,7 +1,7 @@
 """The request path: the one way from a question to a provider and back.
 
-    policy ─ tokens.gate ─ history ─ [ store.admit ] ─ summary ─ availability ─ policy
-                                                              ─ [ store.settle ] ─ answer
+    policy ─ evidence ─ tokens.gate ─ history ─ [ store.admit ] ─ summary ─ availability
+                                        ─ evidence ─ policy ─ [ store.settle ] ─ answer
 
 The public route and the user's own features in `yours/` both come through here; there is no other
 way to a provider. Nothing is spent before `admit`, and whatever happens after it ends in `settle`.
@@ -12,18 +12,21 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from loguru import logger
 
 from app import asked, wire
-from app.answers import JSON, Answers, abstention, screened
+from app.answers import JSON, Answers, abstention
 from app.exchange import Context, Live, Whole
 from app.foundation.errors import AppError
+from app.foundation.record import Said
 from app.foundation.settings import Settings
 from app.launch.caching import LOOK_AGAIN_SECONDS
+from app.launch.grounds import Evidence, Grounds
 from app.launch.policy.screen import AbstainedError, Policy, Screen
-from app.launch.rollout.canary import Canary
+from app.launch.rollout.rollout import Rollout
 from app.providers.base import Message, Prompt
 from app.standards.availability.bill import Bill
 from app.standards.availability.deadline import Deadline
@@ -52,8 +55,9 @@ class RequestPath:
         history: History,
         summaries: Summaries,
         answers: Answers,
-        canary: Canary,
+        rollout: Rollout,
         policy: Policy,
+        evidence: Evidence | None,
         instructions: str,
     ) -> None:
         self._settings = settings
@@ -64,8 +68,10 @@ class RequestPath:
         self._history = history
         self._summaries = summaries
         self._answers = answers
-        self._canary = canary
+        self._canary = rollout.canary
+        self._shadow = rollout.shadow
         self._policy = policy
+        self._evidence = evidence
         self._instructions = instructions
 
     async def complete(self, request: wire.ChatRequest, context: Context) -> Whole:
@@ -80,14 +86,15 @@ class RequestPath:
         try:
             call = await self._dispatch(work, reservation)
             answer = await self._relay.complete(call, work.targets)
-            answer = screened(answer, work.screen, context)
+            work.heard(answer)
+            answer = work.whole(answer)
         except BaseException as error:
             await self._give_up(work, reservation, error)
             raise
         cost = work.bill.close()
-        work.keeping.judge(answer.finish_reason, context.record, work.screen)
-        body = wire.completion(answer, context.record, work.screen.abstained)
+        body = wire.completion(answer, context.record, work.judge(answer.finish_reason))
         await reservation.settle(cost, work.keeping.kept(200, JSON, body))
+        work.given()
         return Whole(200, JSON, body)
 
     async def stream(self, request: wire.ChatRequest, context: Context) -> Live | Whole:
@@ -116,28 +123,46 @@ class RequestPath:
         record.caller = context.caller.name
         record.metadata = request.metadata
         record.end_user = asked.end_user(request, context.caller.name)
+        given = tuple(message.message() for message in request.messages)
+        record.said = Said(tuple((message.role, message.text) for message in given))
         order, free = self._order(request.model), request.model == "auto"
         targets = await self._canary.targets(order, record, free=free)
+        evidence = self._evidence if context.knowledge else None
         keeping = self._answers.keeping(
             request,
             context,
             deterministic=asked.temperature(request, settings) == 0,
-            question=lambda: self._question(request, targets),
+            question=lambda: self._question(request, targets, evidence),
         )
         language, schema = context.messages.language, asked.schema(request)
         screen = self._policy.screen(record, language, in_json=bool(schema))
+        grounds = Grounds()
         with record.timed("guard"):
-            given = tuple(message.message() for message in request.messages)
             plan = await self._plan(given, schema, context.deadline)
             messages = await self._screened(given, request, screen, context.deadline)
-            if messages != given:
-                plan = await self._plan(messages, schema, context.deadline)
+            again = partial(self._plan, messages, schema, context.deadline)
+            if evidence is not None:
+                grounds, plan = await evidence.ground(
+                    messages,
+                    again,
+                    texts=context.messages,
+                    record=record,
+                    deadline=context.deadline,
+                    in_json=bool(schema),
+                )
+            elif messages != given:
+                plan = await again()
         background = await self._summaries.background(plan, context.caller.name)
         if settings.log_prompts:
             logger.info("prompt", prompt=[asdict(message) for message in messages])
-        return Work(request, context, targets, background, keeping, screen, Bill(record))
+        return Work(request, context, targets, background, keeping, screen, Bill(record), grounds)
 
-    def _question(self, request: wire.ChatRequest, targets: tuple[Target, ...]) -> dict[str, Any]:
+    def _question(
+        self,
+        request: wire.ChatRequest,
+        targets: tuple[Target, ...],
+        evidence: Evidence | None,
+    ) -> dict[str, Any]:
         """All that an answer depends on, beside the caller."""
         return {
             "request": request.model_dump(mode="json", exclude_unset=True, exclude={"metadata"}),
@@ -148,6 +173,7 @@ class RequestPath:
             "models": [(target.provider.name, target.provider.model) for target in targets],
             "instructions": self._instructions,
             "policy": self._policy.version,
+            "evidence": evidence.version if evidence else None,
         }
 
     async def _screened(
@@ -162,10 +188,19 @@ class RequestPath:
         async with _in_time(deadline):
             return await screen.messages(messages, schema, stop)
 
-    async def _plan(self, messages: tuple[Message, ...], schema: str, deadline: Deadline) -> Plan:
-        """Count, refuse what is too long, and choose the turns that are sent."""
+    async def _plan(
+        self,
+        messages: tuple[Message, ...],
+        schema: str,
+        deadline: Deadline,
+        more: tuple[Message, ...] = (),
+    ) -> Plan:
+        """Count, refuse what is too long, and choose the turns that are sent.
+
+        `more` are messages of the app's own, after all other instructions.
+        """
         own = (Message("system", self._instructions),) if self._instructions else ()
-        conversation = split((*own, *messages))
+        conversation = split((*own, *messages, *more))
         async with _in_time(deadline):
             smallest = await self._gate.check(conversation, schema)
             return await self._history.plan(conversation, smallest)
@@ -241,7 +276,10 @@ class RequestPath:
             end_user=record.end_user,
         )
         bound = prompt_bound(prompt.messages, asked.schema(request))
-        return Call(prompt, bound, work.context.deadline, work.bill, record)
+        call = Call(prompt, bound, work.context.deadline, work.bill, record)
+        in_json = prompt.response_format is not None
+        work.mirror = self._shadow.draw(call, work.targets[0], in_json=in_json)
+        return call
 
     async def _give_up(self, work: Work, reservation: Reservation, error: BaseException) -> None:
         """End a reservation whose request failed before anything was sent to the client."""

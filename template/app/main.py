@@ -1,9 +1,9 @@
 """The app on one page: the five standards, in the order in which a request meets them.
 
-visibility ─ body limit ─ shield ─ caller ─ policy ─ tokens ─ [ store.admit ] ─ availability
-                                                                     │              │ provider
-                                    idempotency claim + rate limits +      policy ─ [ store.settle ]
-                                    cost reservation in one atomic step
+visibility ─ body limit ─ shield ─ caller ─ policy ─ evidence ─ tokens ─ [ store.admit ]
+                                                                     │ ─ availability ─ provider
+                                    idempotency claim + rate limits +  ─ evidence ─ policy
+                                    cost reservation in one atomic step  ─ [ store.settle ]
 """
 
 import asyncio
@@ -24,17 +24,20 @@ from app.foundation.project import load_project
 from app.guarded import RequestPath
 from app.health import Health
 from app.launch.budget import ErrorBudget
+from app.launch.failures.collection import FailureCollection
+from app.launch.failures.feedback import Feedback
+from app.launch.grounds import Evidence
 from app.launch.policy.moderation import Moderation
 from app.launch.policy.rules import read_rules
 from app.launch.policy.screen import Policy
-from app.launch.rollout.canary import Canary
+from app.launch.rollout.rollout import Rollout
 from app.launch.slo import Objectives
 from app.launch.switches import Switches, switch_names
 from app.ops.aggregates import Aggregates
 from app.ops.door import Door
 from app.ops.operations import Operations
 from app.preflight import check_environment, open_store
-from app.routes import chat, docs, health, ops
+from app.routes import chat, docs, feedback, health, ops
 from app.standards.availability.relay import Relay
 from app.standards.spending.guard import Guard
 from app.standards.spending.identity import Identity
@@ -90,6 +93,7 @@ def create_app() -> FastAPI:
         objectives.budgets, objectives.min_events, objectives.cost_usd_per_day, project.on_call
     )
     budget = ErrorBudget(objectives, store, metrics, alerts, speaks=settings.slo_alerts)
+    failures = FailureCollection(settings, store, metrics, redactor)
     aggregates = Aggregates(budget.tally)
     watch = Watch(metrics, aggregates, alerts, telemetry)
 
@@ -113,17 +117,24 @@ def create_app() -> FastAPI:
         ((t.provider.name, t.provider.model) for t in connected), with_candidate=bool(candidate)
     )
     switches = Switches(store, names)
-    canary = Canary(
+    rollout = Rollout(
         candidate,
-        settings.canary_percent,
+        targets[0],
+        settings,
         store=store,
+        guard=guard,
+        relay=relay,
         switches=switches,
         objectives=objectives,
         metrics=metrics,
         alerts=alerts,
         messages=load_messages(project.language),
+        on_charge=watch.charged,
     )
     moderation = None if settings.moderation == "off" else Moderation(settings)
+    evidence: Evidence | None = None
+    if project.knowledge and settings.evidence_passages:
+        evidence = import_module("app.launch.evidence.gather").open_evidence(settings)
     path = RequestPath(
         settings=settings,
         guard=guard,
@@ -133,8 +144,9 @@ def create_app() -> FastAPI:
         history=History(gate, settings.max_history_messages),
         summaries=Summaries(store, relay, Summariser(counter, settings.max_input_tokens)),
         answers=Answers(settings),
-        canary=canary,
+        rollout=rollout,
         policy=Policy(read_rules(settings.policy_file), moderation),
+        evidence=evidence,
         instructions=read_instructions(),
     )
 
@@ -147,28 +159,33 @@ def create_app() -> FastAPI:
                 guard.reap_for_ever(),
                 guard.renew_for_ever(),
                 budget.keep_for_ever(),
-                canary.keep_for_ever(),
+                rollout.keep_for_ever(),
+                failures.keep_for_ever(),
             )
         ]
         yield
         for keeper in keepers:
             keeper.cancel()
+        await rollout.close()
         await guard.drain(SHUTDOWN_SECONDS)
         await budget.catch_up()
-        await canary.catch_up()
+        await failures.catch_up()
         await alerts.close(SHUTDOWN_SECONDS)
         for target in connected:
             await target.provider.close()
         if moderation is not None:
             await moderation.close()
+        if evidence is not None:
+            await evidence.close()
         await store.close()
         await telemetry.close(SHUTDOWN_SECONDS)
 
     async def finish() -> None:
         """Wait, within bounds, for what requests leave behind: charges, counts, alerts, traces."""
+        await rollout.finish()
         await guard.drain(SHUTDOWN_SECONDS)
         await budget.catch_up()
-        await canary.catch_up()
+        await failures.catch_up()
         await alerts.flush(SHUTDOWN_SECONDS)
         await telemetry.flush(SHUTDOWN_SECONDS)
 
@@ -183,6 +200,7 @@ def create_app() -> FastAPI:
     app.state.settings = settings
     app.state.path = path
     app.state.identity = identity
+    app.state.feedback = Feedback(settings, store, guard, metrics, failures)
     app.state.health = Health(store, targets, metrics)
     app.state.finish = finish
     app.state.door = Door(settings, identity, store)
@@ -224,14 +242,16 @@ def create_app() -> FastAPI:
         observers=(
             watch.request_ended,
             budget.request_ended,
-            canary.request_ended,
+            rollout.request_ended,
             aggregates.request_ended,
+            failures.request_ended,
         ),
         span=telemetry.phase,
     )
     errors.install(app)
 
     app.include_router(chat.router)
+    app.include_router(feedback.router)
     app.include_router(health.router)
     app.include_router(ops.router)
     app.mount("/assets/ops", ops.files)

@@ -42,7 +42,8 @@ class GuardedModel:
     Every call is counted, limited, paid for and logged as that request's caller, within that
     request's time budget: it is not for work that goes on after the response. All methods raise
     `AppError`; let it pass, and the client gets the right status and message. A question is a text,
-    or a conversation (the newest message last).
+    or a conversation (the newest message last). With `knowledge=True` its answer rests on the
+    app's knowledge, where the app has any, and cites it; a typed answer never does.
     """
 
     def __init__(self, path: RequestPath, caller: Caller, request: Request) -> None:
@@ -52,9 +53,11 @@ class GuardedModel:
         self._deadline = path.deadline()
         self._calls = 0
 
-    async def ask(self, question: Question, *, max_tokens: int | None = None) -> str:
+    async def ask(
+        self, question: Question, *, max_tokens: int | None = None, knowledge: bool = False
+    ) -> str:
         """The answer's text. `max_tokens` bounds it below MAX_OUTPUT_TOKENS."""
-        whole = await self.complete(_request(question, max_tokens=max_tokens))
+        whole = await self.complete(_request(question, max_tokens=max_tokens), knowledge)
         return str(_message_of(whole)["content"])
 
     async def typed(
@@ -69,7 +72,7 @@ class GuardedModel:
         )
         answer_format = wire.Format(type="json_schema", json_schema=schema)
         asked = _request(question, max_tokens=max_tokens, response_format=answer_format)
-        message = _message_of(await self.complete(asked))
+        message = _message_of(await self.complete(asked, knowledge=False))
         text = str(message["content"])
         if message.get("abstained"):
             raise AppError("content_policy_violation", detail="reason", reason=text)
@@ -82,34 +85,39 @@ class GuardedModel:
             )
 
     async def stream(
-        self, question: Question, *, max_tokens: int | None = None
+        self, question: Question, *, max_tokens: int | None = None, knowledge: bool = False
     ) -> AsyncGenerator[str, None]:
         """The answer's text in pieces. An answer that breaks off raises `AppError`."""
-        return _texts(await self._open(question, max_tokens))
+        return _texts(await self._open(question, max_tokens, knowledge))
 
-    async def sse(self, question: Question, *, max_tokens: int | None = None) -> EventStream:
+    async def sse(
+        self, question: Question, *, max_tokens: int | None = None, knowledge: bool = False
+    ) -> EventStream:
         """A response that streams the answer: one JSON string an event, `[DONE]` at the end."""
-        return EventStream(_sse(await self._open(question, max_tokens)), self._deadline)
+        return EventStream(_sse(await self._open(question, max_tokens, knowledge)), self._deadline)
 
-    async def complete(self, request: wire.ChatRequest) -> Whole:
+    async def complete(self, request: wire.ChatRequest, knowledge: bool = True) -> Whole:
         """A request of the OpenAI wire, answered whole."""
-        context = self._context()
+        context = self._context(knowledge)
         work = self._path.complete(request, context)
         if context.idempotency_key is not None:
             # Its client will come back for the answer: the work is not thrown away.
             return await work
         return await until_disconnect(self._request.receive, work)
 
-    async def open_stream(self, request: wire.ChatRequest) -> Live | Whole:
+    async def open_stream(self, request: wire.ChatRequest, knowledge: bool = True) -> Live | Whole:
         """A request of the OpenAI wire, answered in events (whole when it is a replay)."""
-        context = self._context()
+        context = self._context(knowledge)
         work = self._path.stream(request, context)
         if context.idempotency_key is not None:
             return await work
         return await until_disconnect(self._request.receive, work)
 
-    async def _open(self, question: Question, max_tokens: int | None) -> Live | Whole:
-        opened = await self.open_stream(_request(question, max_tokens=max_tokens, stream=True))
+    async def _open(
+        self, question: Question, max_tokens: int | None, knowledge: bool
+    ) -> Live | Whole:
+        asked = _request(question, max_tokens=max_tokens, stream=True)
+        opened = await self.open_stream(asked, knowledge)
         if isinstance(opened, Whole) and opened.status >= 400:
             raise _error_in(opened.body)
         return opened
@@ -118,7 +126,7 @@ class GuardedModel:
         """What `model` may say."""
         return self._path.models()
 
-    def _context(self) -> Context:
+    def _context(self, knowledge: bool) -> Context:
         scope, headers = self._request.scope, self._request.headers
         self._calls += 1
         return Context(
@@ -130,6 +138,7 @@ class GuardedModel:
             deadline=self._deadline,
             idempotency_key=headers.get("idempotency-key"),
             no_store="no-store" in headers.get("cache-control", "").lower(),
+            knowledge=knowledge,
         )
 
 

@@ -128,7 +128,7 @@ def _show(kind: Kind, met: int) -> None:
 
 def _report(moved: Moved, spending: Spending) -> None:
     say = load_messages(load_project().language).text
-    for kind in ("money", "answers", "memos"):
+    for kind in ("money", "answers", "memos", "entries"):
         line = say(f"move.{kind}", met=moved.met[kind])
         print(say("move.line", line=line, new=moved.new[kind]))
     usd = Decimal(spending.settled_nano) / 10**9

@@ -1,4 +1,6 @@
-"""What is checked before anything starts: environment, prices, alert addresses, policy, store."""
+"""What is checked before anything starts: environment, prices, alerts, policy, documents, store."""
+
+from importlib import import_module
 
 from loguru import logger
 
@@ -9,7 +11,7 @@ from app.foundation.settings import Settings
 from app.hosting import hosting_problems
 from app.launch.policy.rules import InvalidRulesError, read_rules
 from app.launch.rollout.candidate import candidate_problems
-from app.standards.environment import load_or_exit, stop
+from app.standards.environment import Check, load_or_exit, stop
 from app.standards.visibility.delivery import alert_url_problems
 from app.stores.base import Store, StoreSetupError, StoreUnavailableError
 from app.stores.choose import choose_store
@@ -19,9 +21,28 @@ from app.targets import price_problems
 CONCERN_SECONDS = 60.0
 
 
-def check_environment() -> Settings:
+def check_environment(*more: Check) -> Settings:
     """The settings; or every problem at once on standard error, and exit code 78."""
-    return load_or_exit(further_problems, _policy_problems)
+    return load_or_exit(further_problems, _policy_problems, _index_problems, *more)
+
+
+def stale_index(settings: Settings) -> list[Problem]:
+    """That documents in `knowledge/` have changed since they were indexed.
+
+    `serve` refuses then. Under `dev` they may change while it runs, until it starts again.
+    """
+    if not load_project().knowledge or settings.knowledge_file:
+        return []
+    stale: list[Problem] = import_module("app.launch.evidence.ready").stale_index()
+    return stale
+
+
+def _index_problems(settings: Settings) -> list[Problem]:
+    if not load_project().knowledge:
+        return []
+    ready = import_module("app.launch.evidence.ready")
+    missing: list[Problem] = ready.missing_index(settings.knowledge_file)
+    return missing
 
 
 def further_problems(settings: Settings) -> list[Problem]:

@@ -35,6 +35,7 @@ async def streamed(
         # Before the end mark leaves: who reads it may ask again with the same key.
         body = b"".join(sent)
         await reservation.settle(work.bill.close(), work.keeping.kept(200, SSE, body))
+        work.given()
         yield Event(wire.DONE)
     except AppError as error:
         record.error_code = error.code
@@ -62,11 +63,12 @@ async def _answer_events(
         async for piece in stream.pieces:
             usage = piece.usage or usage
             reason = piece.finish_reason or reason
-            if text := work.screen.push(piece.text):
+            work.heard(piece)
+            if text := work.push(piece.text):
                 begun = "\n\n"
                 yield Event(writer.text(text), text)
             work.screen.verdict()
-        if text := work.screen.rest():
+        if text := work.rest():
             begun = "\n\n"
             yield Event(writer.text(text), text)
         work.screen.verdict()
@@ -74,8 +76,7 @@ async def _answer_events(
         await stream.close()  # nobody will read what else it would say
         text, reason = begun + in_words(error, work.context), "stop"
         yield Event(writer.text(text), text)
-    work.keeping.judge(reason, work.context.record, work.screen)
-    yield Event(writer.finish(reason, work.screen.abstained))
+    yield Event(writer.finish(reason, work.judge(reason)))
     options = work.request.stream_options
     if options is not None and options.include_usage and usage is not None:
         yield Event(writer.usage(usage, work.context.record))

@@ -46,7 +46,7 @@ def build_candidate(
 
     One that stands further down in the fallback order is the same there, breaker included.
     """
-    if not settings.candidate or not settings.canary_percent:
+    if not settings.candidate or not (settings.canary_percent or settings.shadow_percent):
         return None
     for target in targets:
         if f"{target.provider.name}:{target.provider.model}" == settings.candidate:

@@ -104,6 +104,15 @@ class Watch:
             metrics.cache(record.cache)
         for hit, count in record.policy.items():
             metrics.policy(hit, count)
+        if record.abstained is not None:
+            metrics.abstention(record.abstained)
+        if record.evidence is not None:
+            metrics.citations(record.evidence.citations, record.evidence.invalid_citations)
+        self.charged(record)
+
+    def charged(self, record: RequestRecord) -> None:
+        """What a request, or a call beside it, has cost."""
+        metrics = self._metrics
         for charge in record.charges:
             provider, model = charge.provider, charge.model
             metrics.cost(provider, model, charge.nano)

@@ -10,11 +10,18 @@ from collections.abc import Awaitable, Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import main
+from app.foundation.checks import Problem
+from app.standards.environment import stop
 
 
 def create_app() -> ASGIApp:
-    """Build the app. A bad environment ends the process here, with exit code 78."""
+    """Build the app. A bad environment ends the process here, with exit code 78.
+
+    So does shadow traffic: each response would wait for the candidate.
+    """
     served = main.create_app()
+    if served.state.settings.shadow_percent:
+        stop([Problem("shadow_percent", "shadow_on_lambda")])
     return LastByte(served, served.state.finish)
 
 

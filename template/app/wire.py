@@ -44,8 +44,8 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 
 # Fields of an answer's message that ask for nothing where they are empty.
 _EMPTY_IN_ANSWERS = {"annotations", "audio", "function_call", "name", "refusal", "tool_calls"}
-# What the app adds to the message of an answer: see `abstained`.
-_OWN_IN_ANSWERS = {"abstained", "reason"}
+# What the app adds to the message of an answer: see `abstained`, and `launch/evidence`.
+_OWN_IN_ANSWERS = {"abstained", "reason", "citations", "grounded"}
 
 _Strict = ConfigDict(extra="forbid", frozen=True)
 
@@ -213,17 +213,17 @@ def facts(record: RequestRecord) -> dict[str, Any]:
     }
 
 
-def abstained(rule: str | None) -> dict[str, Any]:
+def abstained(reason: str) -> dict[str, Any]:
     """What a message says beside its text where the app gave no answer of its own, and why."""
-    return {} if rule is None else {"abstained": True, "reason": rule}
+    return {"abstained": True, "reason": reason}
 
 
-def completion(answer: Answer, record: RequestRecord, rule: str | None = None) -> bytes:
-    """The body of a whole answer; `rule`: the one that made the app abstain."""
+def completion(answer: Answer, record: RequestRecord, beside: dict[str, Any]) -> bytes:
+    """The body of a whole answer; `beside` is what the message says beside its text."""
     message = {"role": "assistant", "content": answer.text, "refusal": None}
     choice = {
         "index": 0,
-        "message": message | abstained(rule),
+        "message": message | beside,
         "logprobs": None,
         "finish_reason": answer.finish_reason,
     }
@@ -262,9 +262,9 @@ class ChunkWriter:
         """Some text."""
         return self._before + _dump(text) + self._after
 
-    def finish(self, reason: str, rule: str | None = None) -> bytes:
-        """Why the answer ended; `rule`: the one that made the app abstain."""
-        return self._event(abstained(rule), reason)
+    def finish(self, reason: str, beside: dict[str, Any]) -> bytes:
+        """Why the answer ended; `beside` is what it says beside its text."""
+        return self._event(beside, reason)
 
     def usage(self, usage: Usage, record: RequestRecord) -> bytes:
         """What the answer took: the last event before the end."""

@@ -12,12 +12,18 @@ from checklist.check import Check, Unchecked
 from checklist.items import BY_NUMBER, number_of
 from checklist.messages import load_texts
 from tests.fake_provider import FakeProvider
-from tests.running import APP, RunningApp, production, running_app
+from tests.running import APP, RunningApp, index_documents, production, running_app
 
 # Where `uv run checklist` wants the findings; nowhere under plain pytest.
 RESULTS = os.environ.get("CHECKLIST_RESULTS")
 StartApp = Callable[..., RunningApp]
 _check = pytest.StashKey[Check]()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def documents() -> None:
+    """The index of the app's documents is there, where it answers from some."""
+    index_documents()
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ ITEMS = (
     Item("5.1", "app/standards/tokens/gate.py"),
     Item("5.2", "app/standards/tokens/history.py"),
     Item("L2", "app/standards/availability/relay.py"),
+    Item("L3", "app/guarded.py"),
     Item("L4", "app/launch/policy/screen.py"),
     Item("L5", "app/launch/caching.py"),
     Item("L6", "app/asked.py"),

@@ -4,10 +4,12 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar
 
 import httpx2
 
+from app.foundation.project import load_project
 from app.foundation.settings import Settings
 
 CHAT = "/v1/chat/completions"
@@ -85,6 +87,15 @@ class Deployment:
         return self._http.request(method, path, headers=headers, **content)
 
 
+def _answered() -> str:
+    """A question that gets an answer: where the app has knowledge, one about a document's title."""
+    if not load_project().knowledge:
+        return "Say hello."
+    folder = import_module("app.launch.evidence.folder")
+    title = re.sub(r"[\W_]+", " ", folder.documents(folder.FOLDER)[0].stem)
+    return f"{title}?"
+
+
 def _code(answer: httpx2.Response) -> str:
     return str(answer.json()["error"]["code"])
 
@@ -147,8 +158,9 @@ def tokens(app: Deployment) -> Finding:
 def replay(app: Deployment) -> Finding:
     """One key, one execution: the second answer is the first, and another payload is refused."""
     name = f"checklist-{uuid.uuid4().hex}"
-    first, second = (app.ask("Say hello.", key=name) for _ in range(2))
-    other = app.ask("Say goodbye.", key=name)
+    question = _answered()
+    first, second = (app.ask(question, key=name) for _ in range(2))
+    other = app.ask(f"{question} Please.", key=name)
     replayed = second.headers.get("idempotency-replayed")
     same = first.status_code == 200 and second.content == first.content and replayed == "true"
     statuses = f"{first.status_code}, {second.status_code}, {other.status_code}"
@@ -157,7 +169,7 @@ def replay(app: Deployment) -> Finding:
 
 def limits(app: Deployment) -> Finding:
     """The headers of an answer state a limit, and what is left of it."""
-    answer = app.ask("Say hello.")
+    answer = app.ask(_answered())
     policy, state = (answer.headers.get(name, "") for name in ("ratelimit-policy", "ratelimit"))
     quota, left = re.search(r"q=(\d+)", policy), re.search(r"r=(\d+)", state)
     counted = quota is not None and left is not None and int(left[1]) < int(quota[1])
@@ -179,5 +191,5 @@ CHECKS: dict[str, tuple[str, Callable[[Deployment], Finding]]] = {
 # What nobody can see from outside without doing harm.
 UNSEEN = (
     *("1.1", "1.2", "2.1", "2.2", "3.1", "3.2", "3.3", "4.2", "5.2"),
-    *("L2", "L4", "L5", "L6", "L8", "L9", "L10"),
+    *("L2", "L3", "L4", "L5", "L6", "L8", "L9", "L10"),
 )

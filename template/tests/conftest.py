@@ -8,12 +8,18 @@ import pytest
 
 from app.stores.base import Store
 from tests.fake_provider import FakeProvider
-from tests.running import SERVE, RunningApp, production, running_app
+from tests.running import SERVE, RunningApp, index_documents, production, running_app
 from tests.servers import store_url
 from tests.stores import Clock, make_store
 from tests.webhook import Webhook
 
 StartApp = Callable[..., RunningApp]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def documents() -> None:
+    """The index of the app's documents is there, where it answers from some."""
+    index_documents()
 
 
 @pytest.fixture(scope="session")

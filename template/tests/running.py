@@ -66,6 +66,8 @@ def production(fake: FakeProvider, folder: Path, **changes: object) -> dict[str,
         "REQUESTS_PER_MINUTE": 10_000,
         "REQUESTS_PER_MINUTE_PER_IP": 10_000,
         "PROVIDERS": ",".join(names),
+        # Asked without the app's own documents, which no test knows; those of evidence bring some.
+        "EVIDENCE_PASSAGES": 0,
     }
     for name in names:
         environment[f"{name}_API_KEY"] = PROVIDER_KEY
@@ -74,6 +76,13 @@ def production(fake: FakeProvider, folder: Path, **changes: object) -> dict[str,
         environment[f"{name}_OUTPUT_USD_PER_MTOK"] = 2
     environment.update(changes)
     return {name.upper(): str(value) for name, value in environment.items()}
+
+
+def index_documents() -> None:
+    """Index the documents of the app, where it answers from some and they have changed."""
+    if (APP / "indexing").is_dir():
+        program = "from indexing.cli import refresh; refresh()"
+        subprocess.run([sys.executable, "-c", program], cwd=APP, check=True)
 
 
 class RunningApp:

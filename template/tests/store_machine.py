@@ -14,6 +14,7 @@ from app.stores.base import (
     Admission,
     Cap,
     Claim,
+    Entry,
     Settlement,
     StoredAnswer,
 )
@@ -206,6 +207,26 @@ class StoreMachine(Twins):
     def count(self, name: str, added: dict[str, int]) -> None:
         self.both("count", name, added)
 
+    @rule(
+        name=names,
+        times=st.dictionaries(st.sampled_from(["a", "b c", ""]), st.integers(1, 9)),
+        value=st.binary(max_size=3),
+        keep=st.sampled_from(KEEPS),
+        at_most=st.integers(1, 3),
+        gone=st.sampled_from([(), ("a",)]),
+    )
+    def collect(
+        self,
+        name: str,
+        times: dict[str, int],
+        value: bytes,
+        keep: int,
+        at_most: int,
+        gone: tuple[str, ...],
+    ) -> None:
+        entries = [Entry(key, value, n) for key, n in times.items() if key not in gone]
+        self.both("collect", name, entries, keep, at_most, gone)
+
     @rule()
     def close_and_open(self) -> None:
         self.run(self.store.close())
@@ -255,6 +276,7 @@ class StoreMachine(Twins):
             [end for ends in model.admitted.values() for end in ends],
             [end for _, end in model.memos.values()],
             [*model.incidents.values()],
+            [end for _, end in model.entries.values()],
         ]
         later = [[end for end in kind if end > self.now] for kind in kinds]
         return [kind for kind in later if kind]

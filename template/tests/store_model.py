@@ -9,8 +9,8 @@ never counted too low, and a key is never run twice.
 import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -25,6 +25,7 @@ from app.stores.base import (
     CapWarning,
     Claim,
     Count,
+    Entry,
     Rate,
     RateState,
     Refusal,
@@ -80,6 +81,9 @@ class ModelStore:
         self.incidents: dict[str, float] = {}
         # By name, span, number of the span, label.
         self.counts: Counter[tuple[str, int, int, str]] = Counter()
+        # By collection and key: an entry, and until when it is kept.
+        self.entries: dict[tuple[str, str], tuple[Entry, float]] = {}
+        self.seen: dict[tuple[str, str], float] = {}
         # The latest end of what was forgotten. Were the clock set back to before it, a store may
         # still know of it or not: nothing is promised.
         self.forgotten = -math.inf
@@ -307,6 +311,7 @@ class ModelStore:
                 self.forgotten = max(self.forgotten, ends)
                 del self.memos[name]
         self._forget_counts()
+        self._forget_entries()
         for counted in self.admitted.values():
             self.forgotten = max([self.forgotten, *(end for end in counted if end <= now)])
             counted[:] = [end for end in counted if end > now]
@@ -317,6 +322,12 @@ class ModelStore:
             if number < self.now // span - KEEP_COUNTS[span]:
                 self.forgotten = max(self.forgotten, (number + KEEP_COUNTS[span]) * span)
                 del self.counts[key]
+
+    def _forget_entries(self) -> None:
+        for place, (_, ends) in list(self.entries.items()):
+            if ends <= self.now:
+                self.forgotten = max(self.forgotten, ends)
+                del self.entries[place]
 
     def _forget_key(self, name: str) -> None:
         self.forgotten = max(self.forgotten, self.keys[name].ends)
@@ -360,3 +371,35 @@ class ModelStore:
             if (named, length) == (name, span) and 0 <= current - number < spans
         )
         return tuple(sorted(found, key=lambda count: (count.age, count.label)))
+
+    def collect(
+        self,
+        name: str,
+        entries: Sequence[Entry],
+        keep_seconds: int,
+        at_most: int,
+        gone: Sequence[str] = (),
+    ) -> None:
+        self._forget_entries()
+        for key in gone:
+            self.entries.pop((name, key), None)
+        for entry in entries:
+            before = self.entries.get((name, entry.key))
+            times = entry.times + (before[0].times if before else 0)
+            self.entries[name, entry.key] = replace(entry, times=times), self.now + keep_seconds
+            self.seen[name, entry.key] = self.now
+        for place in self._in_order(name)[at_most:]:
+            del self.entries[place]
+
+    def collected(self, name: str, at_most: int, key: str | None = None) -> tuple[Entry, ...]:
+        found = [
+            replace(self.entries[place][0], age=max(0.0, self.now - self.seen[place]))
+            for place in self._in_order(name)
+            if self.entries[place][1] > self.now and key in {None, place[1]}
+        ]
+        return tuple(found[:at_most])
+
+    def _in_order(self, name: str) -> list[tuple[str, str]]:
+        """The places of a collection, the last to expire first."""
+        places = [place for place in self.entries if place[0] == name]
+        return sorted(places, key=lambda place: (self.entries[place][1], place[1]), reverse=True)

@@ -186,6 +186,8 @@ class Twins(RuleBasedStateMachine):
         """What can be seen without a change: an admission that costs too much is refused."""
         for name in NAMES:
             self.both("recall", name)
+            self.both("collected", name, 9)
+            self.both("collected", name, 9, "a")
             self.both("counted", name, 60, 3)
             self.both("counted", name, 3600, 2)
         for key in KEYS:

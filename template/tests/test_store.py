@@ -16,6 +16,7 @@ from app.stores.base import (
     Claim,
     Count,
     Decision,
+    Entry,
     Refused,
     Replay,
     Settlement,
@@ -196,6 +197,68 @@ async def test_old_counts_are_forgotten(store: Store, clock: Clock) -> None:
         await store.count("slo", {"good": 1})
     clock.now = start
     assert await store.counted("slo", 3600, 1) == ()
+
+
+async def test_a_collection_adds_up_and_forgets(store: Store, clock: Clock) -> None:
+    sealed = bytes(range(256))
+    await store.collect("bad", [Entry("b", b"1"), Entry("a", sealed, 3)], 100, 10)
+    await store.collect("other", [Entry("a", b"another's")], 100, 10)
+    clock.now += 10
+    await store.collect("bad", [Entry("b", b"2", 2)], 100, 10)
+    found = await store.collected("bad", 10)
+    assert found == (Entry("b", b"2", 3, 0.0), Entry("a", sealed, 3, 10.0))
+    assert await store.collected("bad", 1) == found[:1]
+    assert await store.collected("bad", 10, "a") == found[1:]
+    assert await store.collected("bad", 10, "c") == ()
+    clock.now += 90  # the older one has expired: what comes now is met anew
+    await store.collect("bad", [Entry("a", b"3")], 100, 10)
+    assert [(x.key, x.times) for x in await store.collected("bad", 10)] == [("a", 1), ("b", 3)]
+    await store.collect("bad", (), 100, 10, ["a", "c"])
+    assert [x.key for x in await store.collected("bad", 10)] == ["b"]
+    assert [x.key for x in await store.collected("other", 10)] == []
+
+
+async def test_a_collection_is_bounded(store: Store, clock: Clock) -> None:
+    for number in range(40):
+        clock.now += 1
+        batch = [Entry(f"{number:02} {letter}", b"x") for letter in "abc"]
+        await store.collect("many", batch, 1000, 10)
+    found = [entry.key for entry in await store.collected("many", 1000)]
+    kept = [f"{number} {letter}" for number in range(39, 36, -1) for letter in "cba"]
+    assert found == [*kept, "36 c"]
+    await store.collect("many", [], 1000, 2)  # the setting was lowered
+    assert [entry.key for entry in await store.collected("many", 1000)] == found[:2]
+
+
+async def test_what_a_collection_has_forgotten_is_gone(store: Store, clock: Clock) -> None:
+    start = clock.now
+    for batch in range(4):
+        entries = [Entry(f"{batch} {number}", b"x") for number in range(150)]
+        await store.collect("old", entries, 100, 1000)
+    clock.now = start + 100
+    while (await store.reap()).more:
+        pass
+    for _ in range(2):
+        await store.collect("old", [Entry("new", b"x")], 100, 1000)
+    clock.now = start  # a look into the past
+    assert [entry.key for entry in await store.collected("old", 1000)] == ["new"]
+
+
+async def test_processes_collect_together(tmp_path: Path, clock: Clock) -> None:
+    stores = [make_store(store_url(tmp_path), clock, timeout=20) for _ in range(4)]
+    for store in stores:
+        await store.open()
+    keys = [f"key {number}" for number in range(20)]
+    for _ in range(5):
+        orders = (keys, keys[::-1], keys[10:] + keys[:10], keys)
+        batches = [[Entry(key, b"x") for key in order] for order in orders]
+        await asyncio.gather(
+            *(s.collect("bad", batch, 100, 50) for s, batch in zip(stores, batches, strict=True))
+        )
+    found = await stores[0].collected("bad", 50)
+    assert {entry.key: entry.times for entry in found} == dict.fromkeys(keys, 20)
+    for store in stores:
+        await store.close()
 
 
 async def test_processes_count_together(tmp_path: Path, clock: Clock) -> None:

@@ -244,6 +244,7 @@ def test_a_good_request_has_one_line_with_its_facts(port: int, log: Log) -> None
         "arm": None,
         "summarised": False,
         "abstained": None,
+        "finish_reason": None,
         "policy": [],
         "streamed": False,
         "cost_usd": 0.0015,

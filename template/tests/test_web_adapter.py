@@ -3,9 +3,11 @@
 Lambda freezes the process there, and may never wake it again. Here it is killed there.
 """
 
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,8 +15,9 @@ import pytest
 
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Reply, Status
-from tests.running import RunningApp
+from tests.running import ROOT, RunningApp, clean_environment, production
 from tests.servers import own_server
+from tests.test_canary import ON_TRIAL
 from tests.webhook import Webhook
 
 ON_LAMBDA = [sys.executable, "-c", "from app.cli import serve; serve('app.web_adapter:create_app')"]
@@ -80,3 +83,18 @@ def test_events_leave_at_once(start_app: StartApp, fake: FakeProvider) -> None:
             heard.append(time.monotonic() - began)
     assert heard[0] < 0.9
     assert heard[-1] - heard[0] > 0.8
+
+
+def test_shadow_traffic_is_refused(fake: FakeProvider, tmp_path: Path) -> None:
+    environment = production(fake, tmp_path, shadow_percent=5, **ON_TRIAL)
+    ended = subprocess.run(
+        ON_LAMBDA,
+        cwd=tmp_path,
+        env={**clean_environment(), "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 78
+    assert "SHADOW_PERCENT: " in ended.stderr

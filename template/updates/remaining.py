@@ -27,6 +27,8 @@ def remaining_steps(
         steps.append(say("left.deploy", new=places[1]))
     if old.get("language") != new.get("language"):
         steps.append(say("left.language"))
+    if new.get("knowledge") and not old.get("knowledge"):
+        steps.append(say("left.knowledge"))
     if any(change.path == "pyproject.toml" for change in changes):
         steps.append(say("left.lock"))
     return tuple(steps)

@@ -17,21 +17,21 @@ STORES = {"docker": "sqlite", "vercel": "redis"}
 
 
 @pytest.fixture(scope="session")
-def app_for(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """An app for a place to run, generated once."""
+def app_for(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bool], Path]:
+    """An app for a place to run, with knowledge or without, generated once."""
 
     @cache
-    def make(deploy: str) -> Path:
-        given = answers(deploy=deploy, store=STORES[deploy])
+    def make(deploy: str, knowledge: bool) -> Path:
+        given = answers(deploy=deploy, store=STORES[deploy], knowledge=knowledge)
         return generate(folder, tmp_path_factory.mktemp(deploy) / "app", given)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def app(app_for: Callable[[str], Path]) -> Path:
+def app(app_for: Callable[[str, bool], Path]) -> Path:
     """A default app."""
-    return app_for("docker")
+    return app_for("docker", False)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -35,7 +35,7 @@ def name_of(entry: Sabotage) -> str:
 
 def test_every_item_has_one_that_is_run_against_all() -> None:
     numbers = [entry.item for entry in WHOLE]
-    assert len(numbers) == len(set(numbers)) == 19
+    assert len(numbers) == len(set(numbers)) == 20
     assert len({name_of(entry) for entry in TABLE}) == len(TABLE)
 
 
@@ -55,11 +55,19 @@ def test_the_app_that_nobody_touched_is_ready_and_still_untouched(
     record_property(ROW, row("nothing", report))
 
 
+def test_an_app_with_knowledge_abstains_for_want_of_evidence(
+    app_for: Callable[[str, bool], Path],
+) -> None:
+    code, report = run_checklist(app_for("docker", True), "--item=L3")
+    assert (code, red(report)) == (0, {})
+    assert "zero_hit" in json.dumps(report)
+
+
 @pytest.mark.parametrize("entry", TABLE, ids=name_of)
 def test_exactly_the_item_and_its_dependants_turn_red(
-    app_for: Callable[[str], Path], tmp_path: Path, record_property: Record, entry: Sabotage
+    app_for: Callable[[str, bool], Path], tmp_path: Path, record_property: Record, entry: Sabotage
 ) -> None:
-    app = app_for(entry.deploy)
+    app = app_for(entry.deploy, entry.knowledge)
     sabotaged = copy_of(app, tmp_path / "app")
     entry.apply(sabotaged)
     chosen = [f"--item={number}" for number in sorted(entry.red)] if entry.alone else []

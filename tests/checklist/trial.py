@@ -30,6 +30,7 @@ class Sabotage:
     also: tuple[str, ...] = ()
     alone: bool = False
     deploy: str = "docker"
+    knowledge: bool = False
 
     @property
     def red(self) -> set[str]:

@@ -32,7 +32,9 @@ SECRETS = {
 }
 # Asked every second, so that tests wait less; what is asked stays as it is.
 OFTEN = {"interval": "1s"}
-DEMO = {"APP_ENV": "development", "PROVIDERS": "demo"}
+# The tests greet an app; where it answers from documents, none of them speaks of that.
+GREETED = {"EVIDENCE_REQUIRED": "false"}
+DEMO = {"APP_ENV": "development", "PROVIDERS": "demo", **GREETED}
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104
 EX_CONFIG = 78
 MACHINE = "host.docker.internal"
@@ -221,7 +223,10 @@ def build(project: Project) -> None:
 def on_the_fake(fake: Any) -> dict[str, Any]:
     """The settings of an app in production whose provider is the fake one on this machine."""
     return {
-        "environment": {"OPENAI_BASE_URL": fake.openai_base_url.replace(EVERY_ADDRESS, MACHINE)},
+        "environment": {
+            "OPENAI_BASE_URL": fake.openai_base_url.replace(EVERY_ADDRESS, MACHINE),
+            **GREETED,
+        },
         "extra_hosts": [f"{MACHINE}:host-gateway"],
         "healthcheck": OFTEN,
     }

@@ -62,7 +62,8 @@ def built(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Built]:
     """An app in whose function nothing secret may be, built as its README says."""
-    given = answers(deploy="aws", store=request.param)
+    documents = request.param == "redis"  # one of the two answers from documents
+    given = answers(deploy="aws", store=request.param, knowledge=documents)
     app = generate(folder, tmp_path_factory.mktemp("aws") / "app", given)
     run(app, "git", "init", "--quiet")
     run(app, "uv", "lock", "--quiet")
@@ -131,7 +132,10 @@ def test_the_function_holds_the_app_and_nothing_secret(built: Built) -> None:
     assert not [name for name, content in contents.items() if CANARY.encode() in content]
     prompts = [name for name, content in contents.items() if IN_THE_PROMPT.encode() in content]
     assert prompts == ["app/yours/system_prompt.md"], "the search does not find what is there"
-    assert not [name for name in found if re.match(r"(tests|checklist|deploy|\.env|\.git)\b", name)]
+    outside = r"(tests|checklist|deploy|indexing|knowledge|pypdf|\.env|\.git)\b"
+    assert not [name for name in found if re.match(outside, name)]
+    # Without the index no instance would start. What made it is not needed any more.
+    assert ("app/knowledge.db" in found) == (built.folder / "indexing").exists()
     assert found["run.sh"].stat().st_mode & 0o111
     modules = [path for name, path in found.items() if re.match(r"app/.+\.py$", name)]
     compiled = [x.parent / f"__pycache__/{x.stem}.cpython-313.pyc" for x in modules]

@@ -37,12 +37,18 @@ pytestmark = pytest.mark.deploy
 
 CANARY = "canary-5d0c1e9a"  # in every file that must stay out of the image
 IN_THE_PROMPT = "prompt-3f6b27d4"  # in a file that must be in it: the search finds what is there
+SEARCH = """
+from app.launch.evidence.folder import INDEX
+from app.launch.evidence.index import Knowledge
+print(Knowledge(INDEX).search("What is a loaf of rye?", 1)[0].file)
+"""
 
 
 @pytest.fixture(scope="module")
 def project(engine: Engine, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """An app in whose image nothing secret may be, built as its README says."""
-    app = built(engine, folder, tmp_path_factory.mktemp("docker") / "app", Project)
+    given = {"knowledge": "true"}
+    app = built(engine, folder, tmp_path_factory.mktemp("docker") / "app", Project, **given)
     for name in (".env", ".git/config", "app/.env", "app/yours/.env.local", "app/tls.key"):
         with (app.folder / name).open("a") as file:
             file.write(f"\n# {CANARY}\n")
@@ -85,19 +91,24 @@ def test_the_image_holds_the_app_and_nothing_secret(project: Project, tmp_path: 
     inside = {name for name in names if name.startswith("app/") and "/site-packages/" not in name}
     assert {name.split("/")[1] for name in inside} == {".venv", "data"}
     assert not [name for name in names if name.endswith(("/bin/uv", "/uv-cache"))]
-    assert not [name for name in names if re.search(r"/site-packages/(checklist|tests)/", name)]
+    outside = r"/site-packages/(checklist|indexing|knowledge|pypdf|tests)/"
+    assert not [name for name in names if re.search(outside, name)]
+    assert [name for name in names if name.endswith("/site-packages/app/knowledge.db")]
 
 
-def test_an_image_built_again_has_the_new_code(project: Project) -> None:
+def test_an_image_built_again_has_the_new_code_and_documents(project: Project) -> None:
     prompt = project.folder / "app/yours/system_prompt.md"
     before = prompt.read_text()
     prompt.write_text("Be brief.\n")
+    (project.folder / "knowledge/bread.md").write_text("A loaf of rye is 4 euro.\n")
     try:
         project.override(DEMO)
         project.compose("build")
         inside = "from app.main import read_instructions as read; print(read())"
         shown = project.compose("run", "--rm", "--no-TTY", "app", "python", "-c", inside)
         assert "Be brief." in shown
+        shown = project.compose("run", "--rm", "--no-TTY", "app", "python", "-c", SEARCH)
+        assert "bread.md" in shown
     finally:
         prompt.write_text(before)
         project.compose("build")

@@ -50,6 +50,7 @@ ADMIN, ALICE, WRONG = "admin-0123456789", "alice-0123456789", "wrong-0123456789"
 SECRETS = {
     "ADMIN_TOKEN": ADMIN,
     "APP_API_KEYS": f"alice:{ALICE}",
+    "EVIDENCE_REQUIRED": "false",  # the tests greet the app, of which no document speaks
     "OPENAI_API_KEY": "sk-provider-0123456789",
 }
 MOST_BYTES = 250 * 1024 * 1024  # above, Vercel installs what is missing at each cold start
@@ -124,7 +125,8 @@ def built(
 ) -> Iterator[Deployment]:
     """An app in whose bundle nothing secret may be, built as its README says."""
     app = tmp_path_factory.mktemp("vercel") / "app"
-    generate(folder, app, answers(deploy="vercel", store=request.param))
+    documents = request.param == "redis"  # one of the two answers from documents
+    generate(folder, app, answers(deploy="vercel", store=request.param, knowledge=documents))
     run(app, "git", "init", "--quiet")
     run(app, "uv", "lock", "--quiet")
     for name in HIDDEN:
@@ -182,6 +184,10 @@ def test_the_bundle_holds_the_app_and_nothing_secret(built: Deployment) -> None:
     top = {name.split("/")[0] for name in contents}
     assert top == {"_vendor", "app", "pyproject.toml", "uv.lock", "vc__handler__python.py"}
     assert sum(map(len, contents.values())) < MOST_BYTES
+    # Without the index no instance would start. What made it is not needed any more.
+    documents = (built.app / "indexing").exists()
+    assert ("app/knowledge.db" in contents) == documents
+    assert not [name for name in contents if name.startswith("_vendor/pypdf")]
 
 
 def test_the_function_is_what_vercel_json_says(built: Deployment) -> None:

@@ -104,10 +104,15 @@ async def test_every_kind_moves_to_every_kind(place: Opener, old: str, new: str)
     await source.store.remember("summary", b"\0sealed\xff", 1000)
     await source.store.count("slo", {"good one": 40, "bad": 2})
     await target.store.count("slo", {"good one": 3})
+    for entry in (base.Entry("a b", b"\0sealed\xff", 3), base.Entry("c", b"old")):
+        await source.store.collect("bad: one", [entry], 1000, 10)
+    await target.store.collect("bad: one", [base.Entry("c", b"newer")], 1000, 10)
     await target.serve("here before", "bob", 7, ANSWERS["whole"])
     first, again = carry(source, target), carry(source, target)
     # Two labels, by minute and by hour.
-    assert first.met == first.new == {"money": 1, "counts": 4, "answers": 3, "memos": 1}
+    kinds = {"money": 1, "counts": 4, "answers": 3, "memos": 1}
+    assert first.met == {**kinds, "entries": 2}
+    assert first.new == {**kinds, "entries": 1}
     assert not again.new
     total = 3 * (MUCH // 3)
     assert await target.spent("app") == total + 7
@@ -121,6 +126,9 @@ async def test_every_kind_moves_to_every_kind(place: Opener, old: str, new: str)
         assert 950 < replay.expires_in <= 1000
     assert await target.counted("slo") == {"good one": 43, "bad": 2}
     assert await target.store.recall("summary") == b"\0sealed\xff"
+    kept = {entry.key: entry for entry in await target.store.collected("bad: one", 10)}
+    assert (kept["a b"].value, kept["a b"].times, kept["c"].value) == (b"\0sealed\xff", 3, b"newer")
+    assert 0 <= kept["a b"].age < 50
     left = CAP - total - 7
     refused = await target.ask("one too many", "carol", left + 1)
     assert isinstance(refused, base.Refused)

@@ -120,6 +120,12 @@ YOURS = (
     new("script added", "scripts/backup.sh", "#!/bin/sh\ncp -r data backup\n", 0o755),
     Edit("link added", ("CLAUDE.md",), link("CLAUDE.md", "AGENTS.md"), brings=True),
     new("workflow added", ".github/workflows/nightly.yml", WORKFLOW),
+    new("document added", "knowledge/prices.md", "# Prices\n\nA loaf is 4 euro.\n"),
+    Edit(
+        "document rewritten",
+        ("knowledge/about-these-documents.md",),
+        write("knowledge/about-these-documents.md", "# Opening hours\n\nFrom six to noon.\n"),
+    ),
     new("alerts added", "deploy/monitoring/prometheus/rules.yours.yml", "groups: []\n"),
     new("compose override added", "compose.override.yaml", "services: {}\n"),
     new("lock file committed", "uv.lock", "version = 1\n"),

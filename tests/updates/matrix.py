@@ -17,6 +17,7 @@ from tests.updates.preview import save
 
 NEXT = "v10000.0.0"
 PLACES = ("deploy", "store")
+NEW = ("knowledge",)  # questions that no kept release asks
 ANSWERS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "all providers, ko": {
@@ -31,6 +32,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "deploy": "aws",
         "store": "postgres",
         "providers": ["anthropic", "openai"],
+        "knowledge": True,
     },
 }
 # What the release after this one changes, beside or on what the edits change.
@@ -148,11 +150,14 @@ class Matrix:
         if key not in self._made:
             path = self._folder / f"app-{len(self._made)}"
             given, later = ANSWERS[named], dict[str, Any]()
+            if release not in (HERE, NEXT):
+                later = {name: given[name] for name in NEW if name in given}
+                given = {name: value for name, value in given.items() if name not in later}
             try:
                 generate(self._repository, path, answers(**given), ref=release)
             except ValueError:
                 # It knew fewer stores and targets.
-                later = {name: given[name] for name in PLACES}
+                later |= {name: given[name] for name in PLACES}
                 given = {name: value for name, value in given.items() if name not in later}
                 generate(self._repository, path, answers(**given), ref=release)
             self._made[key] = path, later

@@ -26,16 +26,21 @@ class Change(NamedTuple):
 
 
 CHANGES = {
-    "a provider more and one less, no page": Change(
+    "a provider more and one less, no page, no documents": Change(
         "aws, postgres",
-        {"providers": "[gemini, openai]", "web_page": "false", "daily_cost_cap_usd": "10"},
+        {
+            "providers": "[gemini, openai]",
+            "web_page": "false",
+            "knowledge": "false",
+            "daily_cost_cap_usd": "10",
+        },
         ("GEMINI_API_KEY", "anthropic is gone", "ANTHROPIC_", "uv lock"),
         frozenset({"app/web/chat/chat.css", "app/web/chat/favicon.svg"}),
     ),
-    "from SQLite on Docker to Redis on Vercel": Change(
+    "from SQLite on Docker to Redis on Vercel, with documents": Change(
         "defaults",
-        {"store": "redis", "deploy": "vercel"},
-        ("REDIS_URL", "stores move --from", "Set up vercel", "uv lock"),
+        {"store": "redis", "deploy": "vercel", "knowledge": "true"},
+        ("REDIS_URL", "stores move --from", "Set up vercel", "folder knowledge/", "uv lock"),
         frozenset(
             {"Dockerfile", "compose.yaml", "deploy/monitoring/alertmanager/alertmanager.yml"}
         ),

@@ -20,6 +20,12 @@ class LaunchSettings(BaseSettings):
     moderation_base_url: Url | None = None
     moderation_timeout_seconds: Seconds = 3
 
+    knowledge_file: str | None = None
+    evidence_passages: Annotated[int, Field(ge=0, le=20)] = 4
+    evidence_min_score: Annotated[float, Field(ge=0, le=1)] = 0.3
+    evidence_required: bool = True
+    evidence_timeout_seconds: Seconds = 1
+
     slo_availability_percent: Percent = Decimal("99.5")
     slo_latency_ms: Annotated[int, Field(ge=1, le=900_000)] = 10_000
     slo_latency_percent: Percent = Decimal(95)
@@ -33,3 +39,8 @@ class LaunchSettings(BaseSettings):
     candidate_input_usd_per_mtok: UsdPerMillionTokens | None = None
     candidate_output_usd_per_mtok: UsdPerMillionTokens | None = None
     canary_percent: Share = Decimal(0)
+    failures_ttl_seconds: Annotated[int, Field(ge=0, le=400 * 86400)] = 14 * 86400
+    feedback_seconds: Annotated[int, Field(ge=0, le=30 * 86400)] = 3600
+
+    shadow_percent: Share = Decimal(0)
+    shadow_daily_cost_cap_usd: Usd | None = None  # a tenth of DAILY_COST_CAP_USD

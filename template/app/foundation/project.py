@@ -36,6 +36,7 @@ class Project(BaseModel):
     store: StoreName
     deploy: DeployName
     web_page: bool
+    knowledge: bool = False  # an app that is older than the question has none
     daily_cost_cap_usd: Decimal
     on_call: OnCall
 

@@ -37,6 +37,39 @@ class PolicyHit:
 
 
 @dataclass(slots=True)
+class Said:
+    """What was asked (role and text of each message), and what a provider answered, in pieces.
+
+    It stays in memory: no log line and no trace has it. Of the answer `room` characters are kept.
+    """
+
+    question: tuple[tuple[str, str], ...]
+    answer: list[str] = field(default_factory=list)
+    room: int = 8_000
+
+    def more(self, text: str) -> None:
+        """The answer goes on."""
+        if text and self.room > 0:
+            self.answer.append(text[: self.room])
+            self.room -= len(text)
+
+
+@dataclass(slots=True)
+class EvidenceFacts:
+    """What the app's knowledge held on a request's question, and what the answer made of it.
+
+    `score` is the best passage's, 0 to 1. `invalid_citations` were of passages that the model was
+    not given. `grounded`: the answer cited one that it was given; None: there was none to judge.
+    """
+
+    passages: int = 0
+    score: float = 0.0
+    citations: int = 0
+    invalid_citations: int = 0
+    grounded: bool | None = None
+
+
+@dataclass(slots=True)
 class RequestRecord:
     """The facts of one request, from its first byte to its last.
 
@@ -61,7 +94,11 @@ class RequestRecord:
     arm: Arm | None = None
     candidate_failed: bool = False  # a proven model answered in its stead
     summarised: bool = False
-    abstained: str | None = None  # why the app gave no answer of its own: a rule's name
+    # Why the app gave no answer of its own: a rule's name, or `zero_hit` and the like.
+    abstained: str | None = None
+    finish_reason: str | None = None  # the provider's, in OpenAI's words
+    said: Said | None = None
+    evidence: EvidenceFacts | None = None  # None: the knowledge was not asked
     policy: dict[PolicyHit, int] = field(default_factory=dict)  # how often each was found
     input_tokens: int = 0
     output_tokens: int = 0
@@ -72,6 +109,8 @@ class RequestRecord:
     timings: dict[str, float] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     charges: list[Charge] = field(default_factory=list)
+    # What begins when the response has left, where all went well.
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
 
     def charge(self, charge: Charge) -> None:
         """Add what an attempt cost. The totals are over all attempts of the request."""

@@ -2,7 +2,7 @@
 
 Kept is the whole answer to a deterministic question (temperature 0), for the caller who asked it,
 for CACHE_TTL_SECONDS (300; 0 keeps nothing). Equal means the same model order, messages,
-parameters and system prompt: when one of them changes, nothing old is found. A request with an
+parameters, system prompt and knowledge: when one changes, nothing old is found. A request with an
 `Idempotency-Key` or `Cache-Control: no-store` passes the cache by. Never kept: an answer that was
 cut, refused or broken off, and a fallback's.
 

@@ -1,8 +1,8 @@
 """Kill switches: what an operator turns off at run time, for all processes, within seconds.
 
 `spending` refuses every question; `provider:NAME` and `model:NAME` take a target out of the
-fallback order; `canary` keeps requests from the candidate. The store keeps them until they are
-turned on again, at most for 400 days.
+fallback order; `canary` keeps requests from the candidate, `shadow` mirrors none to it. The store
+keeps them until they are turned on again, at most for 400 days.
 
 A process looks before its first request, and then beside the first one after LOOK_EVERY_SECONDS,
 which does not wait for it: a store that is down must hold nobody up twice. While it does not
@@ -23,6 +23,7 @@ from app.stores.base import Store, StoreUnavailableError
 
 SPENDING = "spending"
 CANARY = "canary"
+SHADOW = "shadow"
 LOOK_EVERY_SECONDS = 2.0
 # How long the first request waits for the look: long for a store that answers.
 PATIENCE_SECONDS = 0.25
@@ -45,7 +46,7 @@ def switch_names(
 ) -> tuple[str, ...]:
     """What can be turned off, for targets as pairs of provider and model."""
     named = (name for target in targets for name in _switches_of(*target))
-    return (SPENDING, *([CANARY] if with_candidate else []), *dict.fromkeys(named))
+    return (SPENDING, *([CANARY, SHADOW] if with_candidate else []), *dict.fromkeys(named))
 
 
 class Switches:
@@ -75,6 +76,10 @@ class Switches:
     async def allows(self, name: str) -> bool:
         """True where `name` is on; False until the first look, for what can do without."""
         await self._look_again()
+        return self.is_on(name)
+
+    def is_on(self, name: str) -> bool:
+        """As `allows`, by what was seen last."""
         return self._seen and name not in self._off
 
     async def listed(self) -> list[Off]:

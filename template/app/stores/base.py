@@ -4,7 +4,7 @@ Money is in integer nano-dollars, durations are in seconds, and every instant is
 store's own clock, so that all processes agree on the time of day.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal, Protocol
@@ -86,7 +86,9 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """At most `limit_nano` a day. `subject` is `app`, or `caller:<name>`."""
+    """At most `limit_nano` a day. `subject` is `app`; or `caller:<name>` or `shadow`, which both
+    have the name `caller`.
+    """
 
     name: Literal["app", "caller"]
     subject: str
@@ -226,6 +228,16 @@ class Count:
     value: int
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a collection holds under a key: met so many `times`, the last `age` seconds ago."""
+
+    key: str
+    value: bytes
+    times: int = 1
+    age: float = 0.0
+
+
 class Store(Protocol):
     """All of it may raise `StoreUnavailableError`, within the store timeout.
 
@@ -313,4 +325,24 @@ class Store(Protocol):
 
     async def counted(self, name: str, span: Literal[60, 3600], spans: int) -> tuple[Count, ...]:
         """A counter's last `spans` minutes or hours, this one included, by age and label."""
+        ...
+
+    async def collect(
+        self,
+        name: str,
+        entries: Sequence[Entry],
+        keep_seconds: int,
+        at_most: int,
+        gone: Sequence[str] = (),
+    ) -> None:
+        """Keep sealed entries, their keys all different, in a collection that forgets.
+
+        A key that is there gets the newer value, and `times` adds up. An entry is kept for
+        `keep_seconds` from now on; beyond `at_most` the first to expire go, a bounded number in a
+        step. The keys in `gone` go first. One that was given up may have been done all the same.
+        """
+        ...
+
+    async def collected(self, name: str, at_most: int, key: str | None = None) -> tuple[Entry, ...]:
+        """The entries of a collection, the last to expire first; of one key where it is given."""
         ...

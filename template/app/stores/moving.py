@@ -20,7 +20,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal, Protocol, TypeVar
 
-from app.stores.base import UNKNOWN, StoredAnswer
+from app.stores.base import UNKNOWN, Entry, StoredAnswer
 
 # The memo in which a store keeps its identity.
 IDENTITY = "store:identity"
@@ -37,7 +37,7 @@ READINGS = 4
 VERSION = 1
 
 T = TypeVar("T")
-Kind = Literal["money", "counts", "answers", "memos"]
+Kind = Literal["money", "counts", "answers", "memos", "entries"]
 # What something is counted under: a name, and what tells it apart further. For `Store.count` that
 # is the span (60 or 3600 seconds), its number since 1970, and the label.
 Under = tuple[Any, ...]
@@ -102,6 +102,15 @@ class Memo:
     expires_in: float
 
 
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """An entry of the collection `name`."""
+
+    name: str
+    entry: Entry
+    expires_in: float
+
+
 class Records(Protocol):
     """The records of a store, to be read and to be merged into.
 
@@ -139,6 +148,10 @@ class Records(Protocol):
         """The memos that have not expired, `BATCH` at a time."""
         ...
 
+    def entries(self) -> Iterator[list[Collected]]:
+        """The entries of all collections that have not expired, `BATCH` at a time."""
+        ...
+
     def merge_day(self, money: DayMoney) -> int:
         """Merge counters: all subjects are `from:…`."""
         ...
@@ -153,6 +166,10 @@ class Records(Protocol):
 
     def merge_memos(self, memos: list[Memo]) -> int:
         """Keep the memos that are not there, or have expired."""
+        ...
+
+    def merge_entries(self, entries: list[Collected]) -> int:
+        """Keep the entries that are not there, or have expired."""
         ...
 
     def close(self) -> None:
@@ -247,6 +264,9 @@ def _read_once(source: Records, target: Records, here: str, there: str, show: Sh
         shared = [memo for memo in memos if memo.key not in OWN_MEMOS]
         with target.failures():
             note("memos", len(shared), target.merge_memos(shared))
+    for entries in _guarded(source, source.entries()):
+        with target.failures():
+            note("entries", len(entries), target.merge_entries(entries))
     return moved
 
 

@@ -91,8 +91,8 @@ class PostgresRecords(SqlRecords):
         transaction: AbstractContextManager[Any] = self._db.transaction()
         return transaction
 
-    def has_counts(self) -> bool:
-        return bool(self.rows("SELECT to_regclass(?)", f'"{self._schema}".counts')[0][0])
+    def has(self, table: str) -> bool:
+        return bool(self.rows("SELECT to_regclass(?)", f'"{self._schema}".{table}')[0][0])
 
     def write(self, statement: str, values: list[Under]) -> int:
         with self._db.cursor() as cursor:

@@ -88,4 +88,27 @@ function steps.memo()
   return 1
 end
 
+-- KEYS entries, until when they are kept.  ARGV 2 and 3 the first and last place
+function steps.entries()
+  local found = {}
+  local keys = redis.call('ZRANGE', KEYS[2], ARGV[2], ARGV[3], 'WITHSCORES')
+  for i = 1, #keys, 2 do
+    local value, times, seen = unpack(cmsgpack.unpack(redis.call('HGET', KEYS[1], keys[i])))
+    found[#found + 1] = { keys[i], value, whole(times), instant(now - seen), instant(keys[i + 1] - now) }
+  end
+  return found
+end
+
+-- KEYS entries, until when they are kept.  ARGV 2 expires in  3 key  4 value  5 times  6 age
+function steps.entry()
+  local ends, new_end = redis.call('ZSCORE', KEYS[2], ARGV[3]), now + ARGV[2]
+  if ends and tonumber(ends) > now then return 0 end
+  redis.call('HSET', KEYS[1], ARGV[3], cmsgpack.pack({ ARGV[4], tonumber(ARGV[5]), instant(now - ARGV[6]) }))
+  redis.call('ZADD', KEYS[2], instant(new_end), ARGV[3])
+  for _, key in ipairs(KEYS) do
+    if redis.call('TTL', key) < ARGV[2] + 1 then redis.call('EXPIRE', key, math.ceil(ARGV[2]) + 1) end
+  end
+  return 1
+end
+
 return steps[ARGV[1]]()

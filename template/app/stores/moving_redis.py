@@ -7,13 +7,14 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from app.stores.base import KEEP_COUNTS, StoredAnswer
+from app.stores.base import KEEP_COUNTS, Entry, StoredAnswer
 from app.stores.moving import (
     BATCH,
     IDENTITY,
     KEEP_IDENTITY_SECONDS,
     STEP_SECONDS,
     VERSION,
+    Collected,
     DayMoney,
     Key,
     Lease,
@@ -142,6 +143,18 @@ class RedisRecords:
                 if value is not None and float(ends) > now
             ]
 
+    def entries(self) -> Iterator[list[Collected]]:
+        start = self._key("entries", "")
+        for found in self._redis.scan_iter(match=f"{start}*", count=1000):
+            name, at = found.decode().removeprefix(start), 0
+            while rows := self._run(self._entry_keys(name), ["entries", at, at + BATCH - 1]):
+                at += len(rows)
+                yield [
+                    Collected(name, Entry(key.decode(), value, int(n), float(age)), float(left))
+                    for key, value, n, age, left in rows
+                    if float(left) > 0
+                ]
+
     def merge_day(self, money: DayMoney) -> int:
         counters = [part for counter in money.settled_nano.items() for part in counter]
         day, number = money.day.isoformat(), money.day.toordinal()
@@ -162,6 +175,17 @@ class RedisRecords:
         return self._run_all(
             [(self._key("memo", memo.key), ["memo", memo.expires_in, memo.value]) for memo in memos]
         )
+
+    def merge_entries(self, entries: list[Collected]) -> int:
+        pipeline = self._redis.pipeline(transaction=False)
+        for one in entries:
+            entry = one.entry
+            facts = [one.expires_in, entry.key, entry.value, entry.times, entry.age]
+            self._run(self._entry_keys(one.name), ["entry", *facts], client=pipeline)
+        return sum(map(int, pipeline.execute()))
+
+    def _entry_keys(self, name: str) -> list[str]:
+        return [self._key("entries", name), self._key("entry_ends", name)]
 
     def close(self) -> None:
         self._redis.close()

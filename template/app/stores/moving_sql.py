@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager
 from datetime import date
 from typing import Any
 
-from app.stores.base import KEEP_COUNTS, StoredAnswer
+from app.stores.base import KEEP_COUNTS, Entry, StoredAnswer
 from app.stores.moving import (
     BATCH,
     IDENTITY,
     KEEP_IDENTITY_SECONDS,
+    Collected,
     DayMoney,
     Key,
     Memo,
@@ -36,7 +37,7 @@ class SqlRecords(ABC):
         """Everything in it happens, or nothing."""
 
     @abstractmethod
-    def has_counts(self) -> bool:
+    def has(self, table: str) -> bool:
         """False where an earlier release has made the tables."""
 
     @abstractmethod
@@ -80,6 +81,19 @@ class SqlRecords(ABC):
         for rows in self._pages("value, expires_at - @now", "memos", "expires_at > @now"):
             yield [Memo(key, bytes(value), left) for key, value, left in rows]
 
+    def entries(self) -> Iterator[list[Collected]]:
+        after = ("", "")
+        while rows := self.has("entries") and self.rows(
+            "SELECT name, key, value, times, @now - seen_at, expires_at - @now FROM @.entries"
+            " WHERE (name, key) > (?, ?) AND expires_at > @now ORDER BY name, key LIMIT ?",
+            *(*after, BATCH),
+        ):
+            yield [
+                Collected(name, Entry(key, bytes(value), times, age), left)
+                for name, key, value, times, age, left in rows
+            ]
+            after = rows[-1][:2]
+
     def merge_day(self, money: DayMoney) -> int:
         new, totals = 0, Counter[str]()
         with self.transaction():
@@ -106,7 +120,7 @@ class SqlRecords(ABC):
 
     def counts(self) -> dict[Under, int]:
         found: dict[Under, int] = {}
-        for span, keep in KEEP_COUNTS.items() if self.has_counts() else ():
+        for span, keep in KEEP_COUNTS.items() if self.has("counts") else ():
             rows = self.rows(
                 "SELECT name, number, label, value FROM @.counts"
                 " WHERE span = ? AND number >= @now / span - ?",
@@ -141,6 +155,15 @@ class SqlRecords(ABC):
         rows = sorted((memo.key, memo.value, memo.expires_in) for memo in memos)
         with self.transaction():
             return self.write(_MERGE_MEMO, rows)
+
+    def merge_entries(self, entries: list[Collected]) -> int:
+        rows = sorted(
+            (one.name, entry.key, entry.value, entry.times, entry.age, one.expires_in)
+            for one in entries
+            for entry in (one.entry,)
+        )
+        with self.transaction():
+            return self.write(_MERGE_ENTRY, rows)
 
     def _add(self, day: date, subject: str, nano: int) -> None:
         self.rows(
@@ -178,3 +201,9 @@ _MERGE_MEMO = """
 INSERT INTO @.memos AS m VALUES (?, ?, @now + ?)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
 WHERE m.expires_at <= @now"""
+_MERGE_ENTRY = """
+INSERT INTO @.entries AS e VALUES (?, ?, ?, ?, @now - ?, @now + ?)
+ON CONFLICT (name, key) DO UPDATE
+SET value = excluded.value, times = excluded.times, seen_at = excluded.seen_at,
+    expires_at = excluded.expires_at
+WHERE e.expires_at <= @now"""

@@ -76,8 +76,8 @@ class SqliteRecords(SqlRecords):
             raise
         self._db.execute("COMMIT")
 
-    def has_counts(self) -> bool:
-        return bool(self.rows("SELECT 1 FROM sqlite_schema WHERE name = 'counts'"))
+    def has(self, table: str) -> bool:
+        return bool(self.rows("SELECT 1 FROM sqlite_schema WHERE name = ?", table))
 
     def write(self, statement: str, values: list[Under]) -> int:
         return max(0, self._db.executemany(_text(statement), values).rowcount)

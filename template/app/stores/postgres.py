@@ -14,7 +14,7 @@ transaction mode. A process keeps at most `POOL_SIZE` connections.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from app.stores.base import (
     Connection,
     Count,
     Decision,
+    Entry,
     RateState,
     Reaped,
     Refused,
@@ -231,6 +232,29 @@ class PostgresStore:
     async def counted(self, name: str, span: Literal[60, 3600], spans: int) -> tuple[Count, ...]:
         _, *found = await self._one_step("counted", name, span, spans)
         return tuple(Count(*row) for row in zip(*(part or () for part in found), strict=True))
+
+    async def collect(
+        self,
+        name: str,
+        entries: Sequence[Entry],
+        keep_seconds: int,
+        at_most: int,
+        gone: Sequence[str] = (),
+    ) -> None:
+        await self._one_step(
+            "collect",
+            name,
+            [entry.key for entry in entries],
+            [entry.value for entry in entries],
+            [entry.times for entry in entries],
+            float(keep_seconds),
+            at_most,
+            list(gone),
+        )
+
+    async def collected(self, name: str, at_most: int, key: str | None = None) -> tuple[Entry, ...]:
+        _, *found = await self._one_step("collected", name, at_most, key)
+        return tuple(Entry(*row) for row in zip(*(part or () for part in found), strict=True))
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[float]:

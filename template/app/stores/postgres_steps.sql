@@ -24,6 +24,19 @@ CREATE TABLE IF NOT EXISTS @app@.counts (
 ) WITH (fillfactor = 70);
 CREATE INDEX IF NOT EXISTS counts_age ON @app@.counts (span, number);
 
+-- Sealed values in collections that forget. It is made here for the same reason.
+CREATE TABLE IF NOT EXISTS @app@.entries (
+    name text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    value bytea NOT NULL,
+    times bigint NOT NULL,
+    seen_at double precision NOT NULL,
+    expires_at double precision NOT NULL,
+    PRIMARY KEY (name, key)
+);
+CREATE INDEX IF NOT EXISTS entries_order ON @app@.entries (name, expires_at, key);
+CREATE INDEX IF NOT EXISTS entries_expiry ON @app@.entries (expires_at);
+
 CREATE FUNCTION @app@.clock@release@(p_deadline float8) RETURNS float8 AS $$
 DECLARE
     at float8 := date_part('epoch', clock_timestamp());
@@ -544,6 +557,12 @@ BEGIN
     ));
     GET DIAGNOSTICS deleted = ROW_COUNT;
     more := more OR deleted >= @reap_rows@;
+    DELETE FROM @app@.entries WHERE ctid = ANY (ARRAY(
+        SELECT e.ctid FROM @app@.entries e WHERE e.expires_at <= now
+        ORDER BY e.expires_at LIMIT @reap_rows@ FOR UPDATE SKIP LOCKED
+    ));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    more := more OR deleted >= @reap_rows@;
     DELETE FROM @app@.warnings w WHERE w.day < p_day - @keep_days@;
 END $$ LANGUAGE plpgsql;
 
@@ -634,4 +653,47 @@ BEGIN
     INTO ages, labels, amounts
     FROM @app@.counts c
     WHERE c.name = p_name AND c.span = p_span AND c.number > current - p_spans AND c.number <= current;
+END $$ LANGUAGE plpgsql;
+
+CREATE FUNCTION @app@.collect@release@(
+    p_deadline float8, p_now float8, p_name text, p_keys text[], p_values bytea[], p_times int8[],
+    p_keep_seconds float8, p_at_most int4, p_gone text[], OUT at float8
+) AS $$
+DECLARE
+    now float8;
+BEGIN
+    at := @app@.begin@release@(p_deadline);
+    now := coalesce(p_now, at);
+    DELETE FROM @app@.entries e WHERE e.name = p_name AND e.key = ANY (p_gone);
+    -- In one order, so that no two processes ever wait for each other.
+    INSERT INTO @app@.entries AS e
+    SELECT p_name, n.key, n.value, n.times, now, now + p_keep_seconds
+    FROM unnest(p_keys, p_values, p_times) AS n (key, value, times) ORDER BY n.key COLLATE "C"
+    ON CONFLICT (name, key) DO UPDATE
+    SET value = excluded.value, seen_at = excluded.seen_at, expires_at = excluded.expires_at,
+        times = excluded.times + CASE WHEN e.expires_at > now THEN e.times ELSE 0 END;
+    DELETE FROM @app@.entries WHERE ctid = ANY (ARRAY(
+        SELECT e.ctid FROM @app@.entries e WHERE e.name = p_name
+        ORDER BY e.expires_at DESC, e.key DESC LIMIT @reap_rows@ OFFSET p_at_most
+        FOR UPDATE SKIP LOCKED
+    ));
+END $$ LANGUAGE plpgsql;
+
+CREATE FUNCTION @app@.collected@release@(
+    p_deadline float8, p_now float8, p_name text, p_at_most int4, p_key text,
+    OUT at float8, OUT keys text[], OUT sealed bytea[], OUT times int8[], OUT ages float8[]
+) AS $$
+DECLARE
+    now float8;
+BEGIN
+    at := @app@.clock@release@(p_deadline);
+    now := coalesce(p_now, at);
+    SELECT array_agg(f.key), array_agg(f.value), array_agg(f.times),
+        array_agg(greatest(0, now - f.seen_at))
+    INTO keys, sealed, times, ages
+    FROM (
+        SELECT * FROM @app@.entries e
+        WHERE e.name = p_name AND e.expires_at > now AND (p_key IS NULL OR e.key = p_key)
+        ORDER BY e.expires_at DESC, e.key DESC LIMIT p_at_most
+    ) AS f;
 END $$ LANGUAGE plpgsql;

@@ -28,9 +28,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from app.stores import redis_checks
+from app.stores import redis_checks, redis_replies
 from app.stores.base import (
-    IN_PROGRESS_SECONDS,
     KEEP_COUNTS,
     KEEP_DAYS,
     KEEP_EXPIRED_SECONDS,
@@ -38,20 +37,15 @@ from app.stores.base import (
     REAP_ROWS,
     WARN_AT_PERCENT,
     Admission,
-    Admitted,
     CapWarning,
     Concern,
     Connection,
     Count,
     Decision,
-    RateState,
+    Entry,
     Reaped,
-    Refusal,
-    Refused,
-    Replay,
     Settlement,
     Spending,
-    StoredAnswer,
     StoreSetupError,
     StoreUnavailableError,
 )
@@ -133,7 +127,7 @@ class RedisStore:
                 "fingerprint": claim.fingerprint,
                 "keep": claim.keep_seconds,
             }
-        return _decision(admission, await self._step("admit", ask, *keys))
+        return redis_replies.decision(admission, await self._step("admit", ask, *keys))
 
     async def dispatch(self, reservation: str) -> bool:
         return bool(await self._step("dispatch", {"reservation": reservation}))
@@ -156,8 +150,8 @@ class RedisStore:
                 "complete": answer.complete,
             }
         keys = [] if settlement.claim is None else [self._key("claim", settlement.claim)]
-        body = None if answer is None else answer.body
-        return _warning(await self._step("settle", ask, *keys, body=body))
+        body = () if answer is None or answer.body is None else (answer.body,)
+        return redis_replies.warning(await self._step("settle", ask, *keys, values=body))
 
     async def reap(self) -> Reaped:
         ask = {
@@ -171,7 +165,7 @@ class RedisStore:
         for reservation, claim in due:
             keys = [self._key("claim", claim.decode())] if claim else []
             over = {"reservation": reservation.decode(), "warn_at": WARN_AT_PERCENT}
-            warnings.append(_warning(await self._step("expire", over, *keys)))
+            warnings.append(redis_replies.warning(await self._step("expire", over, *keys)))
         return Reaped(tuple(filter(None, warnings)), bool(more))
 
     async def spending(self, subject: str = "app") -> Spending:
@@ -179,7 +173,9 @@ class RedisStore:
         return Spending(date.fromisoformat(day.decode()), int(settled), int(reserved), float(left))
 
     async def remember(self, key: str, value: bytes, keep_seconds: int) -> None:
-        await self._step("remember", {"keep": keep_seconds}, self._key("memo", key), body=value)
+        await self._step(
+            "remember", {"keep": keep_seconds}, self._key("memo", key), values=(value,)
+        )
 
     async def recall(self, key: str) -> bytes | None:
         found: bytes | None = await self._step("recall", {}, self._key("memo", key))
@@ -204,6 +200,32 @@ class RedisStore:
         counts = (Count(age, label.decode(), int(value)) for age, label, value in found)
         return tuple(sorted(counts, key=lambda count: (count.age, count.label)))
 
+    async def collect(
+        self,
+        name: str,
+        entries: Sequence[Entry],
+        keep_seconds: int,
+        at_most: int,
+        gone: Sequence[str] = (),
+    ) -> None:
+        ask: dict[str, Any] = {
+            "entries": [{"key": entry.key, "times": entry.times} for entry in entries],
+            "keep": keep_seconds,
+            "at_most": at_most,
+            "gone": list(gone),
+            "rows": REAP_ROWS,
+        }
+        values = [entry.value for entry in entries]
+        await self._step("collect", ask, *self._entry_keys(name), values=values)
+
+    async def collected(self, name: str, at_most: int, key: str | None = None) -> tuple[Entry, ...]:
+        ask = {"at_most": at_most, "key": key or False}
+        found = await self._step("collected", ask, *self._entry_keys(name))
+        return redis_replies.entries(found)
+
+    def _entry_keys(self, name: str) -> tuple[str, str]:
+        return self._key("entries", name), self._key("entry_ends", name)
+
     def _count_keys(self, name: str, span: int) -> tuple[str, str]:
         return self._key("counts", name, str(span)), self._key("counted", name, str(span))
 
@@ -222,7 +244,7 @@ class RedisStore:
             raise StoreUnavailableError(f"Redis: {error.complaint}") from error
 
     async def _step(
-        self, step: str, ask: dict[str, Any], *keys: str, body: bytes | None = None
+        self, step: str, ask: dict[str, Any], *keys: str, values: Sequence[bytes] = ()
     ) -> Any:
         """Run one step of the script, within the timeout."""
         started = time.monotonic()
@@ -233,7 +255,7 @@ class RedisStore:
                 if step in _BY_DAY:
                     ask["days"] = self._days
                     ask["deadline"] = self._deadline(started)
-                reply = await self._run(step, ask, keys, body)
+                reply = await self._run(step, ask, keys, values)
                 match reply:
                     case [b"admitted", now, *_]:
                         self._server_clock.saw(float(now))
@@ -249,13 +271,11 @@ class RedisStore:
         return False if known is None else known
 
     async def _run(
-        self, step: str, ask: dict[str, Any], keys: Sequence[str], body: bytes | None = None
+        self, step: str, ask: dict[str, Any], keys: Sequence[str], values: Sequence[bytes] = ()
     ) -> Any:
         names = [*(self._key(name) for name in _SHARED), *keys]
         now = "" if self._clock is None else repr(self._clock())
-        arguments: list[Any] = [*names, step, now, json.dumps(ask)]
-        if body is not None:
-            arguments.append(body)
+        arguments: list[Any] = [*names, step, now, json.dumps(ask), *values]
         if self._by_name:
             try:
                 return await self._redis.evalsha(_SCRIPT_NAME, len(names), *arguments)
@@ -293,38 +313,3 @@ def _exact(amount_nano: int) -> int:
     if abs(amount_nano) >= 2**53:
         raise StoreUnavailableError("Redis: more nano-dollars than it can count")
     return amount_nano
-
-
-def _decision(admission: Admission, reply: list[Any]) -> Decision:
-    match reply[0]:
-        case b"admitted":
-            return Admitted(_rates(admission, reply[2]))
-        case b"replay":
-            _, status, media_type, body, complete, left = reply
-            answer = StoredAnswer(status, media_type.decode(), body, bool(complete))
-            return Replay(answer, float(left))
-        case b"rate":
-            _, number, wait, states = reply
-            rates = _rates(admission, states)
-            return Refused("rate", float(wait), rates, admission.rates[number - 1])
-        case b"cap":
-            _, number, wait, states = reply
-            reason: Refusal = (
-                "app_cap" if admission.caps[number - 1].name == "app" else "caller_cap"
-            )
-            return Refused(reason, float(wait), _rates(admission, states))
-        case b"in_progress":
-            return Refused("in_progress", IN_PROGRESS_SECONDS)
-    return Refused("key_reused", 0.0)
-
-
-def _rates(admission: Admission, states: list[Any]) -> tuple[RateState, ...]:
-    pairs = zip(admission.rates, states[::2], states[1::2], strict=True)
-    return tuple(RateState(rate, int(left), float(reset)) for rate, left, reset in pairs)
-
-
-def _warning(reply: list[Any] | None) -> CapWarning | None:
-    if not reply:
-        return None
-    day, settled, limit = reply
-    return CapWarning(date.fromisoformat(day.decode()), int(settled), int(limit))

@@ -1,7 +1,7 @@
 -- Every step of the Redis store, each of them atomic: Redis runs one script at a time, to its end.
 --
 -- KEYS  1 reservations  2 leases  3 ended  4 spend  5 days, then those of the step at hand.
--- ARGV  1 step  2 the time in tests, or ''  3 the step's facts as JSON  4 an answer's bytes
+-- ARGV  1 step  2 the time in tests, or ''  3 the step's facts as JSON  4 … bytes to keep
 --
 -- reservations  hash   reservation -> its facts, packed
 -- leases        zset   reservation -> the instant at which its lease ends
@@ -343,6 +343,55 @@ function steps.counted()
   for i, field in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], '(' .. whole(number - ask.spans), whole(number))) do
     local at, label = string.match(field, '^(%d+) (.*)$')
     found[i] = { number - at, label, redis.call('HGET', KEYS[6], field) }
+  end
+  return found
+end
+
+-- KEYS 6 and 7: a collection's entries, a hash, key -> {value, times, seen at}, packed; and until when
+-- each is kept, a zset. Entries that expire together are in the order of their keys.
+function steps.collect()
+  local entries, ends = KEYS[6], KEYS[7]
+  local function forget(keys)
+    for _, key in ipairs(keys) do
+      redis.call('HDEL', entries, key)
+      redis.call('ZREM', ends, key)
+    end
+  end
+  forget(ask.gone)
+  forget(redis.call('ZRANGEBYSCORE', ends, '-inf', now, 'LIMIT', 0, ask.rows))
+  for i, entry in ipairs(ask.entries) do
+    local packed, times = redis.call('HGET', entries, entry.key), entry.times
+    -- One that has expired may not have been forgotten yet.
+    if packed and tonumber(redis.call('ZSCORE', ends, entry.key)) > now then
+      times = times + cmsgpack.unpack(packed)[2]
+    end
+    redis.call('HSET', entries, entry.key, cmsgpack.pack({ ARGV[3 + i], times, instant(now) }))
+    redis.call('ZADD', ends, instant(now + ask.keep), entry.key)
+  end
+  local over = redis.call('ZCARD', ends) - ask.at_most
+  if over > 0 then forget(redis.call('ZRANGE', ends, 0, math.min(over, ask.rows) - 1)) end
+  local last = redis.call('ZREVRANGE', ends, 0, 0, 'WITHSCORES')
+  if last[2] then
+    local left = math.max(math.ceil(last[2] - now), 1)
+    redis.call('EXPIRE', entries, left)
+    redis.call('EXPIRE', ends, left)
+  end
+  return 1
+end
+
+-- KEYS 6 the entries, 7 until when they are kept.
+function steps.collected()
+  local keys = { ask.key }
+  if not ask.key then
+    keys = redis.call('ZREVRANGEBYSCORE', KEYS[7], '+inf', '(' .. instant(now), 'LIMIT', 0, ask.at_most)
+  end
+  local found = {}
+  for _, key in ipairs(keys) do
+    local packed, kept = redis.call('HGET', KEYS[6], key), redis.call('ZSCORE', KEYS[7], key)
+    if packed and kept and tonumber(kept) > now then
+      local value, times, seen = unpack(cmsgpack.unpack(packed))
+      found[#found + 1] = { key, value, whole(times), instant(math.max(0, now - seen)) }
+    end
   end
   return found
 end

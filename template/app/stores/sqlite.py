@@ -9,7 +9,7 @@ file must lie on a local disk, since network file systems do not lock it reliabl
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -22,6 +22,7 @@ from app.stores.base import (
     Connection,
     Count,
     Decision,
+    Entry,
     Reaped,
     Settlement,
     Spending,
@@ -118,6 +119,19 @@ class SqliteStore:
 
     async def counted(self, name: str, span: Literal[60, 3600], spans: int) -> tuple[Count, ...]:
         return await self._step(lambda steps: steps.counted(name, span, spans))
+
+    async def collect(
+        self,
+        name: str,
+        entries: Sequence[Entry],
+        keep_seconds: int,
+        at_most: int,
+        gone: Sequence[str] = (),
+    ) -> None:
+        await self._step(lambda steps: steps.collect(name, entries, keep_seconds, at_most, gone))
+
+    async def collected(self, name: str, at_most: int, key: str | None = None) -> tuple[Entry, ...]:
+        return await self._step(lambda steps: steps.collected(name, at_most, key))
 
     async def _step(self, step: Callable[[Steps], T]) -> T:
         """Run one transaction in the store's thread, within the timeout."""

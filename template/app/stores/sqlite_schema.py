@@ -97,6 +97,21 @@ CREATE TABLE counts (
 CREATE INDEX counts_age ON counts (span, number);
 """
 
+# Since release 0.3.0: sealed values in collections that forget.
+_ENTRIES = """
+CREATE TABLE entries (
+    name TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value BLOB NOT NULL,
+    times INTEGER NOT NULL,
+    seen_at REAL NOT NULL,
+    expires_at REAL NOT NULL,
+    PRIMARY KEY (name, key)
+);
+CREATE INDEX entries_order ON entries (name, expires_at, key);
+CREATE INDEX entries_expiry ON entries (expires_at);
+"""
+
 
 def prepare(connection: sqlite3.Connection) -> None:
     """Create the tables, once, however many processes start together.
@@ -113,7 +128,8 @@ def prepare(connection: sqlite3.Connection) -> None:
         if version == 0:
             _run(connection, TABLES)
             connection.execute(f"PRAGMA user_version={VERSION}")
-        for table, statements in (("rates", _MORE_TABLES), ("counts", _COUNTS)):
+        more = {"rates": _MORE_TABLES, "counts": _COUNTS, "entries": _ENTRIES}
+        for table, statements in more.items():
             found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,))
             if not found.fetchone():
                 _run(connection, statements)

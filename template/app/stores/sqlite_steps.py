@@ -2,11 +2,11 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from zoneinfo import ZoneInfo
 
-from app.stores import sqlite_counts
+from app.stores import sqlite_counts, sqlite_entries
 from app.stores.base import (
     IN_PROGRESS_SECONDS,
     KEEP_DAYS,
@@ -21,6 +21,7 @@ from app.stores.base import (
     Claim,
     Count,
     Decision,
+    Entry,
     Reaped,
     Refusal,
     Refused,
@@ -270,6 +271,7 @@ class Steps:
             ),
             self._delete("spend", "day, subject", "day < ?", oldest),
             sqlite_counts.forget(self._db, self._now),
+            self._delete("entries", "rowid", "expires_at <= ?", self._now),
         ]
         return max(gone) == REAP_ROWS
 
@@ -318,3 +320,11 @@ class Steps:
 
     def counted(self, name: str, span: int, spans: int) -> tuple[Count, ...]:
         return sqlite_counts.counted(self._db, self._now, name, span, spans)
+
+    def collect(
+        self, name: str, entries: Sequence[Entry], keep: int, at_most: int, gone: Sequence[str]
+    ) -> None:
+        sqlite_entries.collect(self._db, self._now, name, entries, keep, at_most, gone)
+
+    def collected(self, name: str, at_most: int, key: str | None) -> tuple[Entry, ...]:
+        return sqlite_entries.collected(self._db, self._now, name, at_most, key)

@@ -18,6 +18,11 @@ uv pip install --quiet --target "$function" --require-hashes --only-binary :all:
     --python-version $python --python-platform x86_64-manylinux_2_34 --requirements "$requirements"
 rm -rf "$function/bin" "$function/.lock"
 
+if [ -d indexing ]; then # the app answers from documents: their index goes along, in app/
+    uv run --quiet --isolated --locked --only-group knowledge --python $python \
+        python -m indexing index
+fi
+
 tar -cf - --exclude='.env*' --exclude='*.key' --exclude='*.p12' --exclude='*.pem' \
     --exclude='.DS_Store' --exclude='__pycache__' --exclude='*.py[cod]' app |
     tar -xf - -C "$function"

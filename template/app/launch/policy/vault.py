@@ -8,6 +8,11 @@ _PLACEHOLDER = re.compile(r"\[([A-Z][A-Z0-9_]{0,39})_(\d{1,6})\]", re.IGNORECASE
 _BEGINNING = re.compile(r"\[[A-Za-z0-9_]{0,48}\Z")
 
 
+def without_placeholders(text: str) -> str:
+    """A text with blanks for what was hidden of it."""
+    return _PLACEHOLDER.sub(" ", text) if "[" in text else text
+
+
 class Vault:
     """The same value has the same placeholder in the whole request, in the order of its turns.
 

@@ -21,6 +21,7 @@ from loguru import logger
 
 from app.foundation.messages import Messages
 from app.foundation.record import Arm, RequestRecord
+from app.launch.rollout.figures import Figures
 from app.launch.rollout.judging import (
     CUT_OFF,
     WINDOW_MINUTES,
@@ -55,6 +56,8 @@ class Canary:
         percent: Decimal,
         *,
         store: Store,
+        tally: Tally,
+        figures: Figures,
         switches: Switches,
         objectives: Objectives,
         metrics: Metrics,
@@ -70,7 +73,8 @@ class Canary:
         self._metrics = metrics
         self._alerts = alerts
         self._messages = messages
-        self._tally = Tally(store)
+        self._tally = tally
+        self._figures = figures
         self._went_badly = asyncio.Event()
 
     @property
@@ -109,6 +113,7 @@ class Canary:
             answered = end.outcome == "ok"
             as_first = answered and not record.fallback and not record.candidate_failed
             self._count(arm, "availability", good=as_first)
+            self._figures.answered(arm, end.seconds, record.cost_nano, good=as_first)
             if answered:
                 self._count(arm, "latency", good=in_time)
             if arm == "canary" and not self._asked_last(record):
@@ -124,18 +129,16 @@ class Canary:
         if arm == "canary" and not good:
             self._went_badly.set()
 
-    async def keep_for_ever(self) -> None:
-        """Write every few seconds, and look soon after something bad."""
-        while self._candidate is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(WRITE_EVERY_SECONDS):
-                    await self._went_badly.wait()
-            await asyncio.sleep(GATHER_SECONDS)
-            await self.catch_up()
+    async def pause(self) -> None:
+        """Until it is time to write: soon after something bad, or else every few seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WRITE_EVERY_SECONDS):
+                await self._went_badly.wait()
+        await asyncio.sleep(GATHER_SECONDS)
 
-    async def catch_up(self) -> None:
-        """Write what was counted, and judge where something went badly; later, without a store."""
-        if not await self._tally.write() or not self._went_badly.is_set():
+    async def judge(self) -> None:
+        """Judge the candidate where something went badly; later, where the store is down."""
+        if not self._went_badly.is_set():
             return
         self._went_badly.clear()
         try:

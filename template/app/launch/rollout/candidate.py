@@ -13,7 +13,8 @@ def candidate_problems(settings: Settings) -> list[Problem]:
     The model that already answers first is no candidate.
     """
     if settings.candidate is None:
-        return [Problem("candidate", "missing_candidate")] if settings.canary_percent else []
+        wanted = settings.canary_percent or settings.shadow_percent
+        return [Problem("candidate", "missing_candidate")] if wanted else []
     name, _, model = settings.candidate.partition(":")
     known = (*load_project().providers, *settings.providers)
     if name not in known:

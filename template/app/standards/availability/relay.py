@@ -186,6 +186,7 @@ class Relay:
         attempt: Attempt[T],
     ) -> T:
         failures: list[ProviderError] = []
+        proven_failed = False
         for index, target in enumerate(targets):
             if call.deadline.over:
                 break
@@ -195,12 +196,12 @@ class Relay:
             except _CutOffError:
                 continue
             except ProviderError as error:
-                if error.callers_fault and target.on_trial:
-                    continue  # the proven ones judge the request
-                # After another target's failure nobody can say that it is the caller's fault.
-                if error.callers_fault and not failures:
+                # After another target's failure nobody can say that it is the caller's fault, and
+                # one on trial never can.
+                if error.callers_fault and not target.on_trial and not proven_failed:
                     raise AppError("invalid_request_error", detail="provider") from error
                 failures.append(error)
+                proven_failed = proven_failed or not target.on_trial
                 continue
             self._note(call.record, target, targets[:index])
             if failures:

@@ -8,7 +8,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from loguru import logger
 
@@ -61,18 +61,42 @@ class Guard:
         """Seconds that a request waits for its settlement before it is answered all the same."""
         return self._settings.store_timeout_seconds
 
+    @property
+    def in_flight(self) -> int:
+        """How many reservations of this process are running."""
+        return len(self._running)
+
     async def admit(
         self, caller: Caller, amount_nano: int, claim: Claim | None, record: RequestRecord
     ) -> "Reservation | Replay":
         """Reserve, or raise `AppError` with nothing consumed. Notes the rate limits' state."""
-        admission = Admission(
+        rates, caps = self._rates(caller), self._caps(caller)
+        return await self._reserve(self._admission(amount_nano, rates, caps, claim), record)
+
+    async def admit_shadow(
+        self, amount_nano: int, limit_nano: int, record: RequestRecord
+    ) -> "Reservation":
+        """Reserve for a mirrored call: as `admit`, but it counts in nobody's rate and nobody's cap
+        except the app's, and one of its own.
+        """
+        caps = (self._app_cap(), Cap("caller", "shadow", limit_nano))
+        admitted = await self._reserve(self._admission(amount_nano, (), caps, None), record)
+        return cast("Reservation", admitted)  # without a claim there is no replay
+
+    def _admission(
+        self, amount_nano: int, rates: tuple[Rate, ...], caps: tuple[Cap, ...], claim: Claim | None
+    ) -> Admission:
+        return Admission(
             reservation=uuid.uuid4().hex,
             amount_nano=amount_nano,
             lease_seconds=self._settings.lease_seconds,
-            rates=self._rates(caller),
-            caps=self._caps(caller),
+            rates=rates,
+            caps=caps,
             claim=claim,
         )
+
+    async def _reserve(self, admission: Admission, record: RequestRecord) -> "Reservation | Replay":
+        claim = admission.claim
         reservation = Reservation(self, admission.reservation, claim.key if claim else None, record)
         with record.timed("store"):
             decision = await self._admit_or_release(admission, reservation)
@@ -83,6 +107,12 @@ class Guard:
             raise _refusal(decision)
         self._running.add(reservation)
         return reservation
+
+    async def count(self, caller: Caller, record: RequestRecord) -> None:
+        """Count a request for which no provider is asked. Raises `AppError` over the limits."""
+        counted = await self.admit(caller, 0, None, record)
+        if isinstance(counted, Reservation):
+            await counted.release()
 
     async def _admit_or_release(
         self, admission: Admission, reservation: "Reservation"
@@ -108,11 +138,14 @@ class Guard:
 
     def _caps(self, caller: Caller) -> tuple[Cap, ...]:
         settings = self._settings
-        caps = [Cap("app", "app", int(settings.daily_cost_cap_usd * NANO_PER_USD))]
+        caps = [self._app_cap()]
         if settings.daily_cost_cap_per_caller_usd is not None:
             limit = int(settings.daily_cost_cap_per_caller_usd * NANO_PER_USD)
             caps.append(Cap("caller", f"caller:{caller.name}", limit))
         return tuple(caps)
+
+    def _app_cap(self) -> Cap:
+        return Cap("app", "app", int(self._settings.daily_cost_cap_usd * NANO_PER_USD))
 
     async def dispatch(self, reservation: str) -> bool:
         """Note that the provider is about to be called."""

@@ -73,12 +73,26 @@ class Metrics:
         self._fallbacks = counter("fallbacks", "Answers from another than the first target.")
         self._cache = counter("cache", "Questions, by what the answer cache did.", "result")
         self._policy = counter("policy_hits", "What the policy found.", "rule", "action", "side")
+        self._failures = counter("failures", "Failures, by what is collected.", "kind")
+        self._dropped = counter("failures_dropped", "Failures whose text found no room.")
+        self._feedback = counter("feedback", "Ratings of answers.", "rating")
+        self._abstentions = counter("abstentions", "Questions left unanswered.", "reason")
+        self._citations = counter("citations", "Passages that answers cite.", "result")
         self._tokens = counter("tokens", "Tokens used.", "provider", "model", "kind")
         self._costs = counter("cost_usd", "Settled cost.", "provider", "model")
         self._slo_events = counter("slo_events", "Good and bad events.", "slo", "result")
         self._canary = counter(
             "canary_events", "The rollout's good and bad events.", "arm", "slo", "result"
         )
+        self._shadow = counter("shadow", "Answers that were drawn to be mirrored.", "outcome")
+        self._shadow_seconds = Histogram(
+            "llm_app_shadow_duration_seconds",
+            "Of mirrored answers: how long each model took.",
+            ["arm"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._shadow_costs = counter("shadow_cost_usd", "Cost of mirrored answers.", "arm")
         self._breakers = Gauge(
             "llm_app_breaker_open",
             "1 while any worker has cut the target off.",
@@ -116,6 +130,27 @@ class Metrics:
         """A rule of the policy found something `count` times in a request."""
         self._policy.labels(hit.rule, hit.action, hit.side).inc(count)
 
+    def failure(self, kind: str) -> None:
+        """A request failed in a way that is collected."""
+        self._failures.labels(kind).inc()
+
+    def failure_dropped(self) -> None:
+        """There was no room to put a failure's text aside."""
+        self._dropped.inc()
+
+    def feedback(self, rating: str) -> None:
+        """An answer was rated, or rated otherwise than before."""
+        self._feedback.labels(rating).inc()
+
+    def abstention(self, reason: str) -> None:
+        """The app gave no answer of its own: for a rule of the policy, or for want of evidence."""
+        self._abstentions.labels(reason).inc()
+
+    def citations(self, valid: int, invalid: int) -> None:
+        """An answer cited passages that it was given, and numbers of others."""
+        self._citations.labels("valid").inc(valid)
+        self._citations.labels("invalid").inc(invalid)
+
     def breaker(self, provider: str, model: str, is_open: bool) -> None:
         """This process's breaker of a target opened or closed."""
         self._breakers.labels(provider, model).set(int(is_open))
@@ -141,6 +176,15 @@ class Metrics:
     def canary_event(self, arm: Arm, slo: str, good: bool) -> None:
         """A request of an arm was a good or a bad event."""
         self._canary.labels(arm, slo, "good" if good else "bad").inc()
+
+    def shadow(self, outcome: str) -> None:
+        """An answer was mirrored, or dropped; see `ShadowOutcome`."""
+        self._shadow.labels(outcome).inc()
+
+    def shadowed(self, arm: Arm, seconds: float, nano: int) -> None:
+        """How long a model took for a mirrored answer, and what that cost."""
+        self._shadow_seconds.labels(arm).observe(seconds)
+        self._shadow_costs.labels(arm).inc(nano / NANO_PER_USD)
 
     def state_objectives(
         self,

@@ -40,6 +40,7 @@ _FROM_RECORD = (
     "arm",
     "summarised",
     "abstained",
+    "finish_reason",
     "streamed",
 )
 
@@ -79,6 +80,7 @@ class RequestEnd:
             **{name: getattr(self.record, name) for name in _FROM_RECORD},
             "cost_usd": self.record.cost_nano / NANO_PER_USD,
             "policy": [{**asdict(hit), "count": n} for hit, n in self.record.policy.items()],
+            "evidence": None if self.record.evidence is None else asdict(self.record.evidence),
         }
 
 

@@ -10,7 +10,8 @@ export class Failure extends Error {
 
 /**
  * Asks the app and yields what happens: { text: "…" } as often as words arrive, and { facts: {…} }
- * about the answer: request ID and provider at once; ending, tokens and cost when it is complete.
+ * about the answer: request ID and provider at once; ending, sources, tokens and cost when it is
+ * complete.
  * Throws a Failure, or whatever fetch throws when `signal` is aborted.
  */
 export async function* ask({ messages, idempotencyKey, appKey, language, signal }) {
@@ -39,7 +40,7 @@ async function* answerIn(response, signal) {
     if (choice?.delta?.content) yield { text: choice.delta.content };
     if (choice?.finish_reason) {
       complete = true;
-      yield { facts: { ending: choice.finish_reason } };
+      yield { facts: { ending: choice.finish_reason, sources: choice.delta.citations ?? [] } };
     }
     if (chunk.usage) yield { facts: receiptIn(chunk) };
   }

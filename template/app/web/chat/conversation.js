@@ -6,7 +6,7 @@ const MAX_CHARACTERS = 200_000;
  * One turn is a question and its answer:
  *   state    "asking", "done", "stopped" or "failed"
  *   key      the Idempotency-Key: the same key never runs, or costs, twice
- *   facts    tokens, cost, provider, model, request ID
+ *   facts    tokens, cost, provider, model, request ID, sources
  *   trouble  why it failed: { message, code, status, requestId, retryable, retryAt }
  */
 export function newTurn(question) {

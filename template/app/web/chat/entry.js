@@ -12,8 +12,10 @@ export class Entry {
     const question = element("h2", { className, ariaLive: "off" }, turn.question);
     this.answer = element("div", { className: "answer" });
     this.outcome = element("div", { className: "outcome" });
+    this.sources = element("div", { className: "sources", ariaLive: "off" });
     this.receipt = element("dl", { className: "receipt", ariaLive: "off" });
-    this.node = element("article", { tabIndex: -1 }, question, this.answer, this.outcome, this.receipt);
+    const parts = [question, this.answer, this.sources, this.outcome, this.receipt];
+    this.node = element("article", { tabIndex: -1 }, ...parts);
     this.restart();
   }
 
@@ -48,6 +50,7 @@ export class Entry {
       this.writer.end();
     }
     this.outcome.replaceChildren(...this.#outcome().filter(Boolean));
+    this.sources.replaceChildren(...sources(this.turn.facts));
     this.receipt.replaceChildren(...receipt(this.turn).filter(Boolean));
   }
 
@@ -75,6 +78,18 @@ function countDown(again, retryAt) {
   again.disabled = wait;
   again.textContent = wait ? texts.tryAgainIn(duration(seconds)) : texts.tryAgain;
   if (wait) setTimeout(() => again.isConnected && countDown(again, retryAt), 1000);
+}
+
+/** The passages that the answer cites: where they stand, and what they say. */
+function sources({ sources: cited = [] }) {
+  if (!cited.length) return [];
+  const heading = element("h3", {}, texts.sources);
+  return [heading, element("ul", { role: "list" }, ...cited.map(source))];
+}
+
+function source({ number, file, heading, place, quote }) {
+  const where = [file, heading, place].filter(Boolean).join(" · ");
+  return element("li", {}, element("b", {}, `[${number}] `), where, element("blockquote", {}, quote));
 }
 
 function receipt({ answer, facts, state }) {

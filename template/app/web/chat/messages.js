@@ -17,6 +17,7 @@ const en = {
   waiting: "Waiting for the first words",
   stopped: "You stopped the answer here.",
   cutOff: "The answer ends here: it reached the length limit.",
+  sources: "Sources",
 
   cost: "Cost",
   tokens: "Tokens",
@@ -53,6 +54,7 @@ const ko = {
   waiting: "답변을 기다리고 있습니다",
   stopped: "여기서 답변을 중지했습니다.",
   cutOff: "길이 제한에 도달해 답변이 여기서 끝났습니다.",
+  sources: "근거",
 
   cost: "비용",
   tokens: "토큰",

@@ -1,0 +1,1 @@
+"""Evidence: what the documents in `knowledge/` say about a question."""

@@ -1,0 +1,138 @@
+"""An answer that rests on passages: what it cites is what was found, or it does not leave.
+
+A citation is a number of one or two digits in brackets: [1], [1, 2], [1-3], also 【1】. One of a
+passage that the model was not given is taken out of the text, and counted. The answer comes in
+pieces, and brackets come in splinters: what may become a citation is held back until it is one, or
+is none. Where an answer must cite (EVIDENCE_REQUIRED), all of it is held back until the first
+passage is cited; if none ever is, nothing of it is shown and the app abstains.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from app.foundation.messages import Messages
+from app.foundation.record import EvidenceFacts, RequestRecord
+from app.launch.evidence.fence import as_message
+from app.launch.evidence.index import Passage
+from app.launch.grounds import Grounds
+from app.launch.policy.json_text import Quotes
+from app.launch.policy.screen import AbstainedError
+
+QUOTED_CHARACTERS = 240
+UNGROUNDED = "ungrounded"
+_OPEN, _INSIDE, _CLOSE = r"[\[【［]", r"[\s\d,;–-]", r"[\]】］]"
+_CITATION = re.compile(rf"([ \t]{{0,3}}){_OPEN}({_INSIDE}*){_CLOSE}")
+# What may become a citation at the end of a text that goes on.
+_BEGINNING = re.compile(rf"[ \t]{{0,3}}(?:{_OPEN}{_INSIDE}*)?\Z")
+_NUMBERS = re.compile(r"(\d+)(?:\s*[–-]\s*(\d+))?")
+_MOST = 99
+
+
+class Cited(Grounds):
+    """The grounds of one question, and its answer on the way out.
+
+    In an answer in JSON, which has the caller's form and need not cite, citations are looked for in
+    its strings.
+    """
+
+    def __init__(
+        self,
+        passages: Sequence[Passage],
+        *,
+        texts: Messages,
+        record: RequestRecord,
+        facts: EvidenceFacts,
+        required: bool,
+        in_json: bool,
+    ) -> None:
+        self.prompt = (as_message(passages),)
+        self._passages = passages
+        self._texts = texts
+        self._facts = facts
+        self._record = record
+        self._quotes = Quotes() if in_json else None
+        self._waits = required and not in_json
+        self._waiting = ""
+        self._held = ""
+        self._cited: set[int] = set()
+
+    def push(self, text: str) -> str:
+        """Take a piece of the answer; what of it, and of what was held back, may go on."""
+        text = self._held + text
+        found = _BEGINNING.search(text)
+        end = len(text) if found is None else found.start()
+        self._held = text[end:]
+        return self._let_go(self._checked(text[:end]))
+
+    def rest(self) -> str:
+        """The answer is complete. Raises `AbstainedError` where it had to cite, and did not."""
+        text, self._held = self._let_go(self._checked(self._held)), ""
+        self._facts.citations += len(self._cited)
+        self._facts.grounded = bool(self._cited)
+        if self._waits:
+            self.abstained = self._record.abstained = UNGROUNDED
+            raise AbstainedError(UNGROUNDED, self._texts.text(f"evidence.{UNGROUNDED}"))
+        return text
+
+    def told(self) -> dict[str, Any]:
+        """`citations`, in the order of their numbers, and whether there are any: `grounded`."""
+        found = [_citation(number, self._passages[number - 1]) for number in sorted(self._cited)]
+        return {"citations": found, "grounded": bool(found)}
+
+    def _let_go(self, text: str) -> str:
+        if self._waits and not self._cited:
+            self._waiting += text
+            return ""
+        text, self._waiting, self._waits = self._waiting + text, "", False
+        return text
+
+    def _checked(self, text: str) -> str:
+        parts, last = [], 0
+        for found in _CITATION.finditer(text):
+            parts.append(self._passed(text[last : found.start()]))
+            parts.append(self._judged(found))
+            last = found.end()
+        return "".join([*parts, self._passed(text[last:])])
+
+    def _passed(self, text: str) -> str:
+        if self._quotes is not None:
+            self._quotes.pass_by(text)
+        return text
+
+    def _judged(self, found: re.Match[str]) -> str:
+        """A citation without the numbers of passages that there are none of."""
+        numbers = _numbers(found[2])
+        if not numbers or (self._quotes is not None and not self._quotes.inside):
+            return self._passed(found[0])
+        known = [number for number in numbers if number <= len(self._passages)]
+        self._cited.update(known)
+        if len(known) == len(numbers):
+            return found[0]
+        self._facts.invalid_citations += len(numbers) - len(known)
+        return f"{found[1]}[{', '.join(map(str, known))}]" if known else ""
+
+
+def _numbers(text: str) -> list[int]:
+    """The passages that a bracket names; none where it is no citation."""
+    numbers: list[int] = []
+    for first, last in _NUMBERS.findall(text):
+        begin, end = int(first[:4]), int((last or first)[:4])
+        if not 1 <= begin <= end <= _MOST:
+            return []
+        numbers += range(begin, end + 1)
+    return numbers
+
+
+def _citation(number: int, passage: Passage) -> dict[str, Any]:
+    quote = " ".join(passage.text.split())
+    if len(quote) > QUOTED_CHARACTERS:
+        quote = quote[:QUOTED_CHARACTERS].rstrip() + "…"
+    return {
+        "number": number,
+        "id": passage.id,
+        "file": passage.file,
+        "heading": passage.heading,
+        "place": passage.place,
+        "quote": quote,
+    }

@@ -1,0 +1,227 @@
+"""Failures on their way to the store, and exchanges that may be rated.
+
+Nothing of it lies on a request's path: what ended is put aside, and a task hides, seals and writes
+it, many at once. Memory is bounded. When more fails than can be put aside, failures are counted
+all the same, and their texts are dropped (`llm_app_failures_dropped_total`). While the store is
+down all of it waits; a process that dies takes its last seconds with it.
+"""
+
+import asyncio
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from loguru import logger
+
+from app.foundation.record import Said
+from app.foundation.settings import Settings
+from app.launch.failures.causes import cause_of
+from app.launch.failures.envelope import Envelopes, Facts, Text
+from app.launch.failures.hiding import Hiding, newest
+from app.standards.visibility.metrics import Metrics
+from app.standards.visibility.redaction import Redactor
+from app.standards.visibility.request_log import RequestEnd
+from app.stores.base import Entry, Store, StoreUnavailableError
+
+# All causes, each with how often it was met; examples lie in a collection for each cause.
+CAUSES = "failures"
+EXCHANGES = "exchanges"
+MOST_CAUSES = 300
+# Different examples of one cause, so that an outage pushes out nothing but its own.
+MOST_OF_A_CAUSE = 50
+MOST_EXCHANGES = 10_000
+WRITE_EVERY_SECONDS = 1.0
+# What one process puts aside between two writes: exchanges, and their characters.
+MOST_WAITING = 2_000
+MOST_CHARACTERS = 8_000_000
+# Entries of one step of the store.
+BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A request that was put aside; `cause` None: it may be rated."""
+
+    cause: str | None
+    facts: Facts
+    said: Said | None
+
+    @property
+    def size(self) -> int:
+        if self.said is None:
+            return 0
+        return sum(len(text) for _, text in self.said.question) + sum(map(len, self.said.answer))
+
+
+class FailureCollection:
+    """Hears of every request's end. FAILURES_TTL_SECONDS=0 keeps none, FEEDBACK_SECONDS=0 nothing
+    to rate.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, metrics: Metrics, redactor: Redactor
+    ) -> None:
+        self.envelopes = Envelopes(settings.admin_token)
+        self.hiding = Hiding(redactor)
+        self._keep_failures = settings.failures_ttl_seconds
+        self._keep_exchanges = settings.feedback_seconds
+        self._store = store
+        self._metrics = metrics
+        self._ended: list[_Ended] = []
+        self._characters = 0
+        self._dropped = 0
+        self._counts: Counter[str] = Counter()
+        # By collection and key: closed, and not yet written.
+        self._closed: dict[str, dict[str, Entry]] = {}
+        self._writing = asyncio.Lock()
+        self._catching_up: asyncio.Task[None] | None = None
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="failures")
+
+    def request_ended(self, end: RequestEnd) -> None:
+        """Put it aside, where it failed or may be rated. Never waits."""
+        cause, record = cause_of(end), end.record
+        if cause is not None and self._keep_failures:
+            self._metrics.failure(cause.partition(":")[0])
+            self._counts[cause] += 1
+            self._put_aside(_Ended(cause, facts_of(end), record.said))
+        answered = record.said is not None and record.error_code is None
+        if self._keep_exchanges and answered and end.outcome == "ok":
+            self._put_aside(_Ended(None, facts_of(end), record.said))
+
+    def _put_aside(self, ended: _Ended) -> None:
+        size = ended.size
+        if len(self._ended) >= MOST_WAITING or self._characters + size > MOST_CHARACTERS:
+            self._dropped += 1
+            self._metrics.failure_dropped()
+            return
+        self._ended.append(ended)
+        self._characters += size
+
+    async def keep_for_ever(self) -> None:
+        """Write whatever was put aside."""
+        while True:
+            await asyncio.sleep(WRITE_EVERY_SECONDS)
+            await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """Write what was put aside; later, where the store is down."""
+        # In a task of its own: one that is cancelled half-way would lose it, or write it twice.
+        self._catching_up = asyncio.create_task(self._catch_up())
+        await asyncio.shield(self._catching_up)
+
+    async def _catch_up(self) -> None:
+        async with self._writing:
+            if self._dropped:
+                logger.warning("failures dropped", count=self._dropped)
+                self._dropped = 0
+            ended, self._ended, self._characters = self._ended, [], 0
+            if ended:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._beside, self._close, ended)
+            with suppress(StoreUnavailableError):
+                await self._write()
+
+    def _close(self, ended: list[_Ended]) -> None:
+        for one in ended:
+            name = EXCHANGES if one.cause is None else collection_of(one.cause)
+            collection = self._closed.setdefault(name, {})
+            if one.cause is None:
+                key = self.mark(one.facts.caller or "", one.facts.request_id)
+                entry = Entry(key, self.envelopes.close(one.facts, _text(one.said)))
+            else:
+                entry = self.failure(one.cause, one.facts, _text(one.said))
+            known = collection.pop(entry.key, None)
+            if known is not None:
+                entry = Entry(entry.key, entry.value, known.times + entry.times)
+            collection[entry.key] = entry
+            if len(collection) > (MOST_WAITING if one.cause is None else MOST_OF_A_CAUSE):
+                del collection[next(iter(collection))]
+
+    def failure(self, cause: str, facts: Facts, text: Text | None, key: str | None = None) -> Entry:
+        """A failure as it is kept: nothing personal, no secret, and sealed."""
+        if text is None or not self.envelopes.seals:
+            same = (facts.route, facts.provider or "", facts.model or "")
+            return Entry(
+                key or self.envelopes.mark(cause, *same), self.envelopes.close(facts, None)
+            )
+        said = [said for _, said in text.question]
+        *question, answer, comment = self.hiding.hidden([*said, text.answer, text.comment])
+        roles = (role for role, _ in text.question)
+        hidden = Text(tuple(zip(roles, question, strict=True)), answer, comment)
+        return Entry(
+            key or self.envelopes.mark(cause, *question), self.envelopes.close(facts, hidden)
+        )
+
+    def mark(self, caller: str, request_id: str) -> str:
+        """The key of an exchange: nobody finds another caller's by its request id."""
+        return self.envelopes.mark(EXCHANGES, caller, request_id)
+
+    async def keep(self, cause: str, facts: Facts, text: Text, key: str) -> None:
+        """Keep a failure now, in the place of one with the same key.
+
+        Raises `StoreUnavailableError`.
+        """
+        if self._keep_failures:
+            loop = asyncio.get_running_loop()
+            entry = await loop.run_in_executor(self._beside, self.failure, cause, facts, text, key)
+            await self._change(cause, [entry], key)
+
+    async def forget(self, cause: str, key: str) -> None:
+        """Forget a failure. Raises `StoreUnavailableError`."""
+        await self._change(cause, [], key)
+
+    async def _change(self, cause: str, entries: list[Entry], key: str) -> None:
+        name, keep = collection_of(cause), max(self._keep_failures, 1)
+        await self._store.collect(name, entries, keep, MOST_OF_A_CAUSE, [key])
+
+    async def _write(self) -> None:
+        for name, waiting in list(self._closed.items()):
+            keep, most = self._bounds(name)
+            while waiting:
+                some = list(waiting.values())[:BATCH]
+                await self._store.collect(name, some, keep, most)
+                for entry in some:
+                    del waiting[entry.key]
+            del self._closed[name]
+        if self._counts:
+            counts = [Entry(cause, b"", times) for cause, times in self._counts.items()]
+            self._counts.clear()
+            try:
+                await self._store.collect(CAUSES, counts, self._keep_failures, MOST_CAUSES)
+            except BaseException:
+                self._counts.update({entry.key: entry.times for entry in counts})
+                raise
+
+    def _bounds(self, name: str) -> tuple[int, int]:
+        if name == EXCHANGES:
+            return self._keep_exchanges, MOST_EXCHANGES
+        return self._keep_failures, MOST_OF_A_CAUSE
+
+
+def collection_of(cause: str) -> str:
+    """The store's collection of a cause."""
+    return f"{CAUSES}:{cause}"
+
+
+def facts_of(end: RequestEnd) -> Facts:
+    """What is kept in clear: no more than the log's line has."""
+    record = end.record
+    return Facts(
+        request_id=record.request_id,
+        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        route=end.route,
+        status=end.status,
+        caller=record.caller,
+        code=record.error_code,
+        model=record.model,
+        provider=record.provider,
+        streamed=record.streamed,
+        attempts=record.attempts,
+        finish_reason=record.finish_reason,
+    )
+
+
+def _text(said: Said | None) -> Text | None:
+    return None if said is None else Text(newest(said.question), "".join(said.answer))
