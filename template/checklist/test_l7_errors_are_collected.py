@@ -31,6 +31,7 @@ from tests.running import APP, RunningApp
 
 RULES = APP / "app" / "launch" / "policy" / "default.toml"
 PATIENCE_SECONDS = 10.0
+WELL = Reply("Well.")
 BROKEN = ErrorInside(after_chunks=2, reply=Reply(chunks=9))
 # OpenTelemetry's STATUS_CODE_ERROR.
 ERROR = 2
@@ -46,7 +47,7 @@ class Asked:
     name: str
     cause: str | None
     text: str
-    behaviour: Behaviour = Reply("Well.")
+    behaviour: Behaviour = WELL
     stream: bool = False
     model: str = "auto"
 
