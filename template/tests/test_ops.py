@@ -13,7 +13,7 @@ from app.foundation.project import load_project
 from app.launch.switches import LOOK_EVERY_SECONDS, PATIENCE_SECONDS
 from app.ops.door import WRONG_TOKENS
 from tests.conftest import StartApp
-from tests.fake_provider import FakeProvider
+from tests.fake_provider import FakeProvider, Status
 from tests.running import (
     ADMIN_TOKEN,
     CALLERS,
@@ -24,6 +24,7 @@ from tests.running import (
 )
 
 COOKIE = "__Host-ops"
+FAILURES_SECONDS = 8.0  # they are written once a second
 QUESTION = {"model": "auto", "messages": [{"role": "user", "content": "Marmalade?"}]}
 
 
@@ -210,12 +211,24 @@ def test_a_switch_is_turned_from_the_page_within_seconds_and_leaves_a_line(
     assert all(line["timestamp"] and line["request_id"] for line in audit)
 
 
-def test_no_secret_and_no_prompt_is_in_it(app: RunningApp) -> None:
+def test_failures_lead_to_their_log_line_and_no_secret_and_no_prompt_is_in_it(
+    app: RunningApp, fake: FakeProvider
+) -> None:
     with app.http() as caller:
         assert caller.post("/v1/chat/completions", json=QUESTION).status_code == 200
+        fake.always(Status(401))  # nothing that another try could mend
+        failed = caller.post("/v1/chat/completions", json=QUESTION)
+        assert failed.status_code == 503
     with signed_in(app) as http:
+        deadline = time.monotonic() + FAILURES_SECONDS
+        while not (failures := http.get("/ops/state").json()["failures"]):
+            assert time.monotonic() < deadline, "the failure is not shown"
+            time.sleep(0.1)
         answers = [http.get("/ops").text, http.get("/ops/state").text]
         cookie = http.headers["Cookie"]
+    assert failures[0]["cause"] == "error:providers_unavailable"
+    assert failures[0]["request_id"] == failed.headers["x-request-id"]
+    assert app.request_line(failures[0]["request_id"])["status"] == failures[0]["status"] == 503
     said = "\n".join([*answers, cookie, app.log()])
     for secret in (ADMIN_TOKEN, PROVIDER_KEY, *CALLERS.values(), "Marmalade"):
         assert secret not in said, secret
