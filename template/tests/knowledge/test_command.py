@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -15,7 +16,8 @@ from app.foundation.project import load_project
 from app.launch.evidence import ready
 from app.launch.evidence.index import Knowledge
 from indexing import cli
-from indexing.messages import TEXTS
+from indexing.messages import TEXTS, UnreadableError
+from indexing.reading import read
 from tests.fake_provider import FakeProvider
 from tests.knowledge.pdf import encrypted, pdf, picture
 from tests.running import APP, clean_environment, production
@@ -142,6 +144,22 @@ def test_a_document_that_cannot_be_read_is_named(
         said("index.unreadable", name=name, reason=said(f"unreadable.{reason}", **facts)) in error
     )
     assert (folder.parent / "index.db").read_bytes() == before
+
+
+def test_however_a_pdf_is_damaged_it_is_said(tmp_path: Path) -> None:
+    chance = Random(3)  # noqa: S311 (the same damage each time)
+    whole = encrypted(pdf("A page of text", "and another one"), user="")
+    refused = 0
+    for _ in range(60):
+        content = bytearray(whole)
+        for _ in range(chance.randrange(1, 30)):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        (tmp_path / "damaged.pdf").write_bytes(content)
+        try:
+            read(tmp_path / "damaged.pdf")
+        except UnreadableError:
+            refused += 1
+    assert refused > 30
 
 
 def test_a_pdf_that_only_forbids_changes_is_read(folder: Path) -> None:
