@@ -243,7 +243,6 @@ def test_a_good_request_has_one_line_with_its_facts(port: int, log: Log) -> None
         "cache": "none",
         "arm": None,
         "summarised": False,
-        "arm": None,
         "abstained": None,
         "finish_reason": None,
         "policy": [],
