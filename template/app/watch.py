@@ -99,6 +99,7 @@ class Watch:
                 self._alerts.report(_ALERTS[record.error_code], request_id=record.request_id)
         if record.error_code != "store_unavailable" and "store" in record.timings:
             self._alerts.recovered("store")
+        metrics.retries(record.retries)
         if record.cache != "none":
             metrics.cache(record.cache)
         for hit, count in record.policy.items():

@@ -64,6 +64,17 @@ def new_text() -> str:
     return f"Hello {uuid.uuid4().hex[:8]}"
 
 
+def operations(app: RunningApp) -> dict[str, Any]:
+    """What the operations page shows; nothing where there is no such page."""
+    with app.http("admin") as http:
+        answer = http.get("/ops/state")
+    try:
+        found = answer.json() if answer.status_code == 200 else None
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
 def code_of(answer: httpx2.Response) -> str:
     """The error's stable code; "ok" for an answer, "" where there is no such code."""
     if answer.status_code == 200:

@@ -20,7 +20,7 @@ import pytest
 
 from app.foundation.project import load_project
 from app.standards.visibility.alerts import Kind
-from checklist.asking import ask, ask_many
+from checklist.asking import ask, ask_many, operations
 from checklist.check import Check
 from checklist.conftest import StartApp
 from checklist.listener import Listener, until
@@ -184,6 +184,14 @@ def test_monitoring_is_told_whom_to_call(
     told = "".join(line for line in lines if line.startswith("llm_app_on_call_info{"))
     named = all(_escaped(value) in told for value in on_call)
     check.that(named, "metrics", seen=told or seen_as("lines", count=0), look=LOOK_METRICS)
+
+
+def test_the_operations_page_says_whom_to_call(
+    apps: list[RunningApp], on_call: tuple[str, str], check: Check
+) -> None:
+    shown = operations(apps[0]).get("on_call", {})
+    named = (shown.get("name"), shown.get("contact")) == on_call
+    check.that(named, "ops", seen=str(shown), look="app/ops/operations.py")
 
 
 def _escaped(value: str) -> str:

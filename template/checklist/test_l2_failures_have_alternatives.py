@@ -196,7 +196,7 @@ def test_without_store_and_alerts_it_refuses_and_tells_later(world: World, check
     time.sleep(0.3)
     world.alerts.revive()
     # It names a request that failed; what comes after it, that all is well again, names none.
-    ids = [answer.headers.get("x-request-id", "-") for answer in refused]
+    ids = [answer.headers.get("x-request-id", "-") for answer in [*under_way, *refused]]
     arrived = until(lambda: any(name in "".join(world.alerts.texts) for name in ids), BACK_SECONDS)
     seen = seen_as("alerts", count=len(world.alerts.bodies))
     check.that(arrived, "alert", seen=seen, look=LOOK_ALERTS)

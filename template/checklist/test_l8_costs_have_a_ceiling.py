@@ -6,7 +6,7 @@ hold before the money is spent, and both are to be seen before the bill comes: a
 watches is found out about from the angry caller.
 
 How we see it: one caller asks until its money is gone, then another one until the app's is; the
-provider keeps its own books, and `/metrics` must agree with them.
+provider keeps its own books, and `/metrics` and `/ops` must agree with them.
 """
 
 import re
@@ -14,7 +14,7 @@ import re
 import pytest
 
 from app.foundation.project import load_project
-from checklist.asking import ask, ask_many, calls_seen, code_of, tally
+from checklist.asking import ask, ask_many, calls_seen, code_of, operations, tally
 from checklist.check import Check
 from checklist.conftest import StartApp
 from checklist.days import around_noon
@@ -31,6 +31,7 @@ EXPENSIVE = Reply("word", usage=Usage(prompt=100, completion=1000), delay_before
 BURST = 12
 MOST = 30
 METRICS_SECONDS = 5.0
+LOOK_OPS = "app/ops/operations.py"
 LOOK_METRICS = "app/standards/visibility/metrics.py"
 
 
@@ -121,3 +122,18 @@ def test_both_are_to_be_seen(app: RunningApp, fake: FakeProvider, check: Check) 
     seen = ", ".join(f"{code} {count:.0f}" for code, count in refusals.items())
     check.that(all(refusals.values()), "counted", seen=seen, look=LOOK_METRICS)
     check.found("metrics", refusals=seen)
+
+
+def test_the_operations_page_shows_both(app: RunningApp, fake: FakeProvider, check: Check) -> None:
+    billed = round(_billed(fake), 9)
+    spending = operations(app).get("spending", {})
+    callers = {one["name"]: one for one in spending.get("callers", ())}
+    shown = round(spending.get("settled_usd", -1), 9), spending.get("cap_usd")
+    seen = f"{shown[0]} / {shown[1]} USD"
+    check.that(shown == (billed, APP_CAP), "ops", seen=seen, billed=f"{billed:.6f}", look=LOOK_OPS)
+    total = round(sum(one["settled_usd"] for one in callers.values()), 9)
+    caps = {one["cap_usd"] for one in callers.values()}
+    seen = ", ".join(f"{name} {one['settled_usd']}" for name, one in sorted(callers.items())) or "-"
+    each = callers.keys() == {"alice", "bob"} and caps == {CALLER_CAP} and total == billed
+    check.that(each, "ops_callers", seen=seen, look=LOOK_OPS)
+    check.found("ops_shown", callers=seen)

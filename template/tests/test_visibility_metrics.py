@@ -62,6 +62,7 @@ async def test_the_names_and_labels_are_the_stated_ones(monkeypatch: pytest.Monk
         'llm_app_refusals_total{code="rate_limit_exceeded"}': 1,
         'llm_app_refusals_total{code="invalid_request_error"}': 1,
         'llm_app_provider_attempts_total{model="gpt-5",outcome="ok",provider="openai"}': 1,
+        "llm_app_retries_total": 0,
         "llm_app_fallbacks_total": 1,
         'llm_app_breaker_open{model="gpt-5",provider="openai"}': 1,
         'llm_app_tokens_total{kind="input",model="gpt-5",provider="openai"}': 12,

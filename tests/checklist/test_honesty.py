@@ -50,6 +50,6 @@ def test_an_app_of_an_old_release(
     old = generate(repository, tmp_path / "old", answers(), ref=f"v{version}")
     code, report = run_checklist(app, CHECKLIST_APP=str(old))
     tell(report)
-    # 0.1.0 has no policy, and says so; what it has, holds.
-    assert set(red(report)) == {"L4"}
-    assert code == 1
+    # 0.1.0 has no policy, no bad inputs and no collection, and says so; what it has, holds.
+    assert set(red(report)) == {"L1", "L4", "L7"}
+    assert code == 2

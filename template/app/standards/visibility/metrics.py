@@ -69,6 +69,7 @@ class Metrics:
         self._attempts = counter(
             "provider_attempts", "Calls to providers.", "provider", "model", "outcome"
         )
+        self._retries = counter("retries", "Calls to a target that had been asked already.")
         self._fallbacks = counter("fallbacks", "Answers from another than the first target.")
         self._cache = counter("cache", "Questions, by what the answer cache did.", "result")
         self._policy = counter("policy_hits", "What the policy found.", "rule", "action", "side")
@@ -112,6 +113,10 @@ class Metrics:
     def attempt(self, provider: str, model: str, outcome: str) -> None:
         """A call to a provider ended; `outcome` is `ok`, `cancelled` or the error's kind."""
         self._attempts.labels(provider, model, outcome).inc()
+
+    def retries(self, count: int) -> None:
+        """In a request so many calls went to a target that had been asked already."""
+        self._retries.inc(count)
 
     def fallback(self) -> None:
         """Another than the first target answered."""

@@ -34,6 +34,7 @@ _FROM_RECORD = (
     "cached_tokens",
     "reasoning_tokens",
     "attempts",
+    "retries",
     "fallback",
     "cache",
     "arm",
