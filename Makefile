@@ -46,7 +46,7 @@ KEYS := 100000
 # target fails at the end, after the others have run.
 bench: $(READY)
 	@failed=; \
-	for command in "copy_speed.py" "update_speed.py" "import_cost.py" "cold_start.py" "deploy_cost.py" \
+	for command in "copy_speed.py" "update_speed.py" "import_cost.py" "cold_start.py" "deploy_cost.py" "evidence_cost.py" \
 		"request_cost.py --stores $(STORES)" "slo_cost.py --stores $(STORES)" \
 		"store_step.py --stores $(STORES)" "store_growth.py --stores $(STORES) --keys $(KEYS)"; do \
 		echo; echo "== $$command"; python benchmarks/$$command || failed="$$failed $${command%% *}"; \
