@@ -45,7 +45,7 @@ def rules(count: int) -> str:
     """A policy of so many rules, of all kinds, none of which finds anything."""
     kinds = (
         'action = "block"\nwords = ["nightjar {n}", "쏙독새 {n}"]',
-        'action = "abstain"\npatterns = ["maximum +dose +{n}"]',
+        'action = "abstain"\npatterns = ["maximum {1,9}dose {1,9}{n}"]',
         'action = "redact"\ndata = ["card", "email"]',
     )
     texts = [kinds[n % len(kinds)].replace("{n}", str(n)) for n in range(count)]
