@@ -66,7 +66,7 @@ class Work:
         """The answer came to its end: what its message says beside the text."""
         abstained = self.abstained
         self.keeping.judge(finish_reason, self.context.record, self.screen, abstained)
-        return wire.abstained(abstained) if abstained else self.grounds.told()
+        return wire.abstained(abstained) if abstained else self.grounds.told(self.screen.shown)
 
     def given(self) -> None:
         """The whole answer is given and settled."""

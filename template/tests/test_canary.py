@@ -34,7 +34,10 @@ ON_TRIAL: dict[str, Any] = {
     "max_attempts": 1,
 }
 SAID = load_messages(load_project().language).text("alert.what.canary")
-QUESTION = {"model": "auto", "messages": [{"role": "user", "content": "안녕하세요"}]}
+QUESTION: dict[str, Any] = {
+    "model": "auto",
+    "messages": [{"role": "user", "content": "안녕하세요"}],
+}
 BUDGETS = {"availability": 0.005, "latency": 0.05}
 
 
@@ -140,15 +143,26 @@ def test_one_that_fails_is_cut_off_for_good(
 def test_what_the_candidate_does_not_take_is_not_the_callers_fault(
     start_app: StartApp, fake: FakeProvider
 ) -> None:
-    app = start_app(canary_percent=100, **ON_TRIAL)
+    app = start_app(canary_percent=100, max_history_messages=2, **ON_TRIAL)
     fake.always(Status(400), model=CANDIDATE)
     with app.http() as http:
         answer = ask(http, "a")
         fake.always(Status(400), model=PROVEN)
         refused = ask(http, "a")
+        fake.always(Status(500), model=CANDIDATE)
+        refused_too = ask(http, "a")
+        fake.reset()
+        turns = [{"role": role, "content": "네"} for role in ("user", "assistant") * 4]
+        ask(http, "a", messages=[*turns, *QUESTION["messages"]])
+        # The summary is kept for others too: no candidate writes it.
+        assert [call.model for call in fake.ledger.calls] == [PROVEN, CANDIDATE]
+        fake.reset()
+        fake.always(Status(500))
+        assert ask(http, "a").json()["error"]["code"] == "providers_unavailable"
+        assert [call.model for call in fake.ledger.calls] == [CANDIDATE, PROVEN]
     assert answer.json()["model"] == PROVEN
     assert "x-fallback" not in answer.headers
-    assert refused.status_code == 400
+    assert (refused.status_code, refused_too.status_code) == (400, 400)
 
 
 def test_the_cache_keeps_the_arms_apart(

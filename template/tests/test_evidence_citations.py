@@ -45,7 +45,7 @@ def test_it_is_the_same_in_any_pieces(
         grounds, facts = cited()
         pieces = [answer[at : at + size] for at in range(0, len(answer), size)]
         leaving = "".join(map(grounds.push, pieces)) + grounds.rest()
-        told = grounds.told()
+        told = grounds.told(str)
         assert (leaving, facts.invalid_citations) == (left, invalid), size
         assert [citation["number"] for citation in told["citations"]] == numbers
         assert told["grounded"] == facts.grounded == bool(numbers)
@@ -75,7 +75,7 @@ def test_in_json_numbers_are_numbers() -> None:
         pieces = [answer[at : at + size] for at in range(0, len(answer), size)]
         leaving = "".join(map(grounds.push, pieces)) + grounds.rest()
         assert leaving == '{"a": [1], "b": " \\"[2]\\"", "c": [[7]]}'
-        assert [citation["number"] for citation in grounds.told()["citations"]] == [2]
+        assert [citation["number"] for citation in grounds.told(str)["citations"]] == [2]
 
 
 def test_no_passage_can_write_the_line_that_ends_it() -> None:

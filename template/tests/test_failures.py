@@ -1,35 +1,26 @@
 """What fails is kept for a while: hidden, sealed, bounded; and becomes cases that run as tests."""
 
-import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import httpx2
 import pytest
 from pydantic import SecretStr
 
 from app.failures import main
-from app.foundation.project import load_project
 from app.launch.failures.causes import FAULTS
 from app.launch.failures.collection import MOST_OF_A_CAUSE
 from app.launch.failures.envelope import Envelopes, Facts, Text
-from app.launch.failures.reading import Failure, failures, totals
-from app.stores.base import Connection, Store
 from tests.conftest import StartApp
 from tests.fake_provider import ErrorInside, FakeProvider, Reply, Status
+from tests.kept import SEALED, counted, kept, raw_values
 from tests.replay import RULES, cases_in, play, unmet
 from tests.running import ADMIN_TOKEN, clean_environment
-from tests.servers import store_environment, store_url
+from tests.servers import store_environment
 
-PROJECT = load_project()
 CHAT = "/v1/chat/completions"
-SEALED = Envelopes(SecretStr(ADMIN_TOKEN))
-PATIENCE_SECONDS = 10.0
 
 
 @dataclass
@@ -63,41 +54,6 @@ def asker(http: httpx2.Client) -> Callable[..., httpx2.Response]:
         return http.post(CHAT, json=body)
 
     return ask
-
-
-def store_of(folder: Path) -> Store:
-    connection = Connection(store_url(folder), PROJECT.slug, 5, ZoneInfo("UTC"))
-    store: Store = import_module(f"app.stores.{PROJECT.store}").connect(connection)
-    return store
-
-
-def kept(folder: Path, count: int, by: Envelopes = SEALED) -> list[Failure]:
-    """What is kept, once it is so many; it is written a moment after the answer has left."""
-
-    async def look() -> list[Failure]:
-        store = store_of(folder)
-        await store.open()
-        try:
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            while len(found := await failures(store, by)) < count and time.monotonic() < deadline:
-                await asyncio.sleep(0.1)
-            return found
-        finally:
-            await store.close()
-
-    return asyncio.run(look())
-
-
-def counted(folder: Path) -> dict[str, int]:
-    async def look() -> dict[str, int]:
-        store = store_of(folder)
-        await store.open()
-        try:
-            return await totals(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(look())
 
 
 def test_what_fails_becomes_a_case_that_runs(
@@ -162,21 +118,6 @@ def test_what_fails_becomes_a_case_that_runs(
     assert "error:" not in command("list", "--since", "2099-01-01").out
 
 
-def raw_values(folder: Path) -> list[bytes]:
-    """Whatever the store has kept, as it lies there."""
-
-    async def look() -> list[bytes]:
-        store = store_of(folder)
-        await store.open()
-        try:
-            names = [*(f"failures:{cause}" for cause in await totals(store)), "exchanges"]
-            return [e.value for name in names for e in await store.collected(name, 1000)]
-        finally:
-            await store.close()
-
-    return asyncio.run(look())
-
-
 def test_an_outage_pushes_out_nothing_else(
     start_app: StartApp, fake: FakeProvider, tmp_path: Path
 ) -> None:
@@ -189,15 +130,8 @@ def test_an_outage_pushes_out_nothing_else(
         for number in range(many):
             ask(f"Question {number}")
             ask("The same question")
-    found = kept(tmp_path, MOST_OF_A_CAUSE + 1)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (
-        counted(tmp_path)
-        != (wanted := {"error:providers_unavailable": 2 * many, "abstained:self-harm": 1})
-        and time.monotonic() < deadline
-    ):
-        time.sleep(0.2)
-    assert counted(tmp_path) == wanted
+    wanted = {"error:providers_unavailable": 2 * many, "abstained:self-harm": 1}
+    assert counted(tmp_path, wanted) == wanted
     found = kept(tmp_path, MOST_OF_A_CAUSE + 1)
     examples = Counter(failure.cause for failure in found)
     assert examples == {"error:providers_unavailable": MOST_OF_A_CAUSE, "abstained:self-harm": 1}
@@ -210,7 +144,8 @@ def test_an_outage_pushes_out_nothing_else(
     with app.http() as http:
         asker(http)("죽고 싶어")
     assert app.stop() == 0
-    assert counted(tmp_path)["abstained:self-harm"] == 2
+    wanted["abstained:self-harm"] = 2
+    assert counted(tmp_path, wanted) == wanted
 
 
 def test_an_answer_is_rated_by_who_has_it(

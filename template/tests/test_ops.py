@@ -13,17 +13,35 @@ from app.foundation.project import load_project
 from app.launch.switches import LOOK_EVERY_SECONDS, PATIENCE_SECONDS
 from app.ops.door import WRONG_TOKENS
 from tests.conftest import StartApp
-from tests.fake_provider import FakeProvider
-from tests.running import ADMIN_TOKEN, CALLERS, PROVIDER_KEY, RunningApp
+from tests.fake_provider import FakeProvider, Status
+from tests.running import (
+    ADMIN_TOKEN,
+    CALLERS,
+    PROVIDER_KEY,
+    RunningApp,
+    production,
+    running_app,
+)
 
 COOKIE = "__Host-ops"
+FAILURES_SECONDS = 8.0  # they are written once a second
 QUESTION = {"model": "auto", "messages": [{"role": "user", "content": "Marmalade?"}]}
 
 
+@pytest.fixture(scope="module")
+def shared_pair(
+    shared_fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningApp]:
+    """Two workers: whatever the one has said, the other knows; use `app`."""
+    folder = tmp_path_factory.mktemp("pair")
+    with running_app(production(shared_fake, folder), folder, workers=2) as pair:
+        yield pair
+
+
 @pytest.fixture
-def ops_app(start_app: StartApp) -> RunningApp:
-    """An app of a test's own: wrong tokens are counted."""
-    return start_app()
+def app(shared_pair: RunningApp, fake: FakeProvider) -> RunningApp:
+    """A running app with two workers, whose provider is `fake`."""
+    return shared_pair
 
 
 def browser(app: RunningApp) -> httpx2.Client:
@@ -49,9 +67,8 @@ def signed_in(app: RunningApp) -> Iterator[httpx2.Client]:
 
 
 def test_a_session_opens_with_the_admin_token_and_ends_in_every_process(
-    start_app: StartApp,
+    app: RunningApp,
 ) -> None:
-    app = start_app(workers=2)
     with browser(app) as http:
         refused = http.get("/ops/state")
         assert refused.status_code == 401
@@ -85,31 +102,35 @@ def test_a_forged_cookie_opens_nothing(app: RunningApp, cookie: str) -> None:
         assert http.get("/ops/state", headers=header).status_code == 401
 
 
-def test_another_tokens_session_and_an_altered_one_open_nothing(
-    start_app: StartApp, app: RunningApp
-) -> None:
-    rotated = start_app(admin_token="admin-9876543210")
+def test_an_altered_session_opens_nothing(app: RunningApp) -> None:
     with browser(app) as http:
         assert sign_in(http).status_code == 204
         value = http.headers["Cookie"]
     middle = len(value) // 2
     altered = value[:middle] + ("A" if value[middle] != "A" else "B") + value[middle + 1 :]
-    for where, cookie in ((rotated, value), (app, altered)):
-        with where.http(None, Cookie=cookie) as http:
-            assert http.get("/ops/state").status_code == 401
+    with app.http(None, Cookie=altered) as http:
+        assert http.get("/ops/state").status_code == 401
 
 
-def test_wrong_tokens_are_slowed_and_then_refused(ops_app: RunningApp) -> None:
-    with browser(ops_app) as http, ops_app.http(None, Authorization="Bearer wrong") as tool:
+def test_another_token_ends_all_sessions_and_wrong_ones_are_slowed_and_then_refused(
+    start_app: StartApp, app: RunningApp
+) -> None:
+    with browser(app) as http:
+        assert sign_in(http).status_code == 204
+        session = http.headers["Cookie"]
+    rotated = start_app(admin_token="admin-9876543210")
+    with rotated.http(None, Cookie=session) as http:
+        assert http.get("/ops/state").status_code == 401
+    with browser(rotated) as http, rotated.http(None, Authorization="Bearer wrong") as tool:
         started = time.monotonic()
         for number in range(WRONG_TOKENS.amount):
             wrong = sign_in(http, token="guess") if number % 2 else tool.get("/ops/state")
             assert wrong.status_code == 401
         assert time.monotonic() - started > 0.4 * WRONG_TOKENS.amount
-        for late in (sign_in(http), tool.get("/ops/state")):
+        for late in (sign_in(http, token="admin-9876543210"), tool.get("/ops/state")):
             assert late.status_code == 429
             assert int(late.headers["retry-after"]) == 60
-    lines = ops_app.log_lines(message="wrong admin token")
+    lines = rotated.log_lines(message="wrong admin token")
     assert [line["network"] for line in lines] == ["127.0.0.1"] * WRONG_TOKENS.amount
 
 
@@ -163,9 +184,8 @@ def test_a_tool_reads_the_state_with_the_token(app: RunningApp) -> None:
 
 
 def test_a_switch_is_turned_from_the_page_within_seconds_and_leaves_a_line(
-    start_app: StartApp, fake: FakeProvider
+    app: RunningApp,
 ) -> None:
-    app = start_app(workers=2)
     with signed_in(app) as http, app.http() as caller:
         no_reason = {"name": "spending", "off": True, "why": ""}
         assert http.post("/ops/switches", json=no_reason).status_code == 400
@@ -191,12 +211,24 @@ def test_a_switch_is_turned_from_the_page_within_seconds_and_leaves_a_line(
     assert all(line["timestamp"] and line["request_id"] for line in audit)
 
 
-def test_no_secret_and_no_prompt_is_in_it(app: RunningApp) -> None:
+def test_failures_lead_to_their_log_line_and_no_secret_and_no_prompt_is_in_it(
+    app: RunningApp, fake: FakeProvider
+) -> None:
     with app.http() as caller:
         assert caller.post("/v1/chat/completions", json=QUESTION).status_code == 200
+        fake.always(Status(401))  # nothing that another try could mend
+        failed = caller.post("/v1/chat/completions", json=QUESTION)
+        assert failed.status_code == 503
     with signed_in(app) as http:
+        deadline = time.monotonic() + FAILURES_SECONDS
+        while not (failures := http.get("/ops/state").json()["failures"]):
+            assert time.monotonic() < deadline, "the failure is not shown"
+            time.sleep(0.1)
         answers = [http.get("/ops").text, http.get("/ops/state").text]
         cookie = http.headers["Cookie"]
+    assert failures[0]["cause"] == "error:providers_unavailable"
+    assert failures[0]["request_id"] == failed.headers["x-request-id"]
+    assert app.request_line(failures[0]["request_id"])["status"] == failures[0]["status"] == 503
     said = "\n".join([*answers, cookie, app.log()])
     for secret in (ADMIN_TOKEN, PROVIDER_KEY, *CALLERS.values(), "Marmalade"):
         assert secret not in said, secret

@@ -56,7 +56,7 @@ def metrics(app: RunningApp) -> Counter[str]:
 def test_they_add_up_with_the_providers_ledger_and_with_the_metrics(
     start_app: StartApp, fake: FakeProvider
 ) -> None:
-    app = start_app(workers=2, max_attempts=2, daily_cost_cap_per_caller_usd=1)
+    app = start_app(workers=2, max_attempts=3, daily_cost_cap_per_caller_usd=1)
     # Two answers at temperature 0: one asked of the provider, one out of the cache.
     exact = QUESTION | {"temperature": 0}
     with app.http() as http:
@@ -64,7 +64,7 @@ def test_they_add_up_with_the_providers_ledger_and_with_the_metrics(
             200,
             200,
         ]
-    fake.next(Status(500), Status(503))  # two first calls fail, and are made again
+    fake.next(Status(500), Status(503))  # two calls fail, and are made again
 
     def ask(number: int) -> int:
         with app.http("bob" if number % 3 else "alice") as http:

@@ -18,7 +18,7 @@ from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.launch.rollout.comparison import similarity
 from app.launch.rollout.figures import quantile
-from app.launch.rollout.shadow import MOST_AT_ONCE
+from app.launch.rollout.shadow import MOST_AT_ONCE, MOST_REQUESTS
 from app.standards.availability.breaker import FAILURES_TO_OPEN
 from app.standards.visibility.metrics import BUCKETS
 from app.stores.base import Connection, Store
@@ -197,6 +197,29 @@ def test_it_goes_first_when_the_day_is_nearly_spent(
         until(lambda: outcomes(app).get("cap") == 1)
         assert ask(http, max_tokens=50).status_code == 200
         until(lambda: outcomes(app) == {"answered": 1, "cap": 2})
+
+
+def test_it_goes_first_when_the_app_is_busy(start_app: StartApp, fake: FakeProvider) -> None:
+    app = start_app(shadow_percent=100, shadow_daily_cost_cap_usd=1, **ON_TRIAL)
+    fake.when(lambda call: any("오래" in text for _, text in call.messages), Hang())
+    with app.http() as http, ThreadPoolExecutor(MOST_REQUESTS + 1) as pool:
+        slow = [pool.submit(_given_up, http) for _ in range(MOST_REQUESTS + 1)]
+        fake.ledger.wait_for(len(slow))
+        ask(http)
+        until(lambda: outcomes(app) == {"busy": 1})
+        for waiting in slow:
+            waiting.result()
+        ask(http)
+        until(lambda: outcomes(app) == {"busy": 1, "answered": 1})
+
+
+def _given_up(http: httpx2.Client) -> None:
+    with pytest.raises(httpx2.ReadTimeout):
+        http.post(
+            "/v1/chat/completions",
+            json={"model": "auto", "messages": [{"role": "user", "content": "오래 걸려요"}]},
+            timeout=3,
+        )
 
 
 def test_it_is_a_share_that_a_switch_turns_off(

@@ -246,6 +246,7 @@ def test_a_good_request_has_one_line_with_its_facts(port: int, log: Log) -> None
         "abstained": None,
         "finish_reason": None,
         "policy": [],
+        "evidence": None,
         "streamed": False,
         "cost_usd": 0.0015,
     }

@@ -15,6 +15,8 @@ from typing import Any, Self
 TABLE = Path(__file__).with_name("sabotage.toml")
 # Put together here, so that no file of the repository looks as if it held a key.
 PLANTED = "A1b2C3d4" * 6
+# In the place of what is changed in a file.
+WHOLE_FILE = "*"
 COMMAND = [sys.executable, "-c", "from app.cli import checklist; checklist()"]
 
 
@@ -41,9 +43,10 @@ class Sabotage:
         """Change the app. Raises `AssertionError` where the change no longer applies."""
         path = app / self.file
         text = path.read_text(encoding="utf-8")
-        found = text.count(self.old)
+        old = text if self.old == WHOLE_FILE else self.old
+        found = text.count(old)
         assert found == 1, f"{self.item} {self.name}: found {found} times in {self.file}"
-        changed = text.replace(self.old, self.new.replace("{planted}", PLANTED))
+        changed = text.replace(old, self.new.replace("{planted}", PLANTED))
         path.write_text(changed, encoding="utf-8")
 
 

@@ -31,8 +31,8 @@ class Grounds:
         """The answer is complete: what was held back and may go on. Raises `AbstainedError`."""
         return ""
 
-    def told(self) -> dict[str, Any]:
-        """What the answer's message says beside its text."""
+    def told(self, shown: Callable[[str], str]) -> dict[str, Any]:
+        """What the answer's message says beside its text; `shown`: what may be shown of a text."""
         return {}
 
 

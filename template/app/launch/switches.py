@@ -60,9 +60,17 @@ class Switches:
         self._looking: asyncio.Task[None] | None = None
         self._seen = False
 
-    async def left(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    async def look(self) -> None:
+        """Look again where it is time to: call it once for each request, before the next two."""
+        now = asyncio.get_running_loop().time()
+        if self._looking is None and now >= self._look_at:
+            self._look_at = now + LOOK_EVERY_SECONDS
+            self._looking = asyncio.create_task(self._look())
+        if self._looking is not None and not self._seen:
+            await asyncio.wait({self._looking}, timeout=PATIENCE_SECONDS)
+
+    def left(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
         """The targets that may be asked. Raises `AppError` where none is left."""
-        await self._look_again()
         off = self._off
         left = tuple(
             target
@@ -73,13 +81,8 @@ class Switches:
             raise AppError("switched_off", retry_after=RETRY_AFTER_SECONDS)
         return left
 
-    async def allows(self, name: str) -> bool:
-        """True where `name` is on; False until the first look, for what can do without."""
-        await self._look_again()
-        return self.is_on(name)
-
     def is_on(self, name: str) -> bool:
-        """As `allows`, by what was seen last."""
+        """True where `name` is on; False until something was seen, for what can do without."""
         return self._seen and name not in self._off
 
     async def listed(self) -> list[Off]:
@@ -98,14 +101,6 @@ class Switches:
         if name == CANARY:
             await self._store.close_incident(CANARY)  # another cut-off is news again
         await self._store.remember(_key(name), b"", 1)
-
-    async def _look_again(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._looking is None and now >= self._look_at:
-            self._look_at = now + LOOK_EVERY_SECONDS
-            self._looking = asyncio.create_task(self._look())
-        if self._looking is not None and not self._seen:
-            await asyncio.wait({self._looking}, timeout=PATIENCE_SECONDS)
 
     async def _look(self) -> None:
         try:

@@ -13,6 +13,7 @@ from app.launch.slo import BUDGET_DAYS, OBJECTIVES, Objective, Objectives
 from app.launch.switches import Switches
 from app.launch.tally import Tally
 from app.ops.aggregates import COUNTER
+from app.ops.recent import recent_failures
 from app.ops.summary import RANGES, Range, RangeName, Summary
 from app.standards.availability.relay import Target
 from app.stores.base import WARN_AT_PERCENT, Spending, Store
@@ -44,11 +45,12 @@ class Operations:
         """Everything that the page shows, for the last hour, day or week."""
         shown = RANGES[name]
         await self._tally.write()  # what this process has counted so far belongs to it
-        counts, spending, objectives, switches = await asyncio.gather(
+        counts, spending, objectives, switches, failures = await asyncio.gather(
             self._store.counted(COUNTER, shown.span, shown.spans),
             self._store.spending(),
             self._burning(shown),
             self._switched(),
+            recent_failures(self._store),
         )
         summary = Summary(counts, shown)
         return {
@@ -61,6 +63,7 @@ class Operations:
             "latency_limit_seconds": self._objectives.latency_seconds,
             "targets": self._cut_off(),
             "switches": switches,
+            "failures": failures,
             "on_call": {
                 "name": self._project.on_call.name,
                 "contact": self._project.on_call.contact,

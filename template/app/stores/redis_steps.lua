@@ -336,13 +336,17 @@ function steps.count()
   return 1
 end
 
--- KEYS 6 the values, 7 the ages.
+-- KEYS 6 the values, 7 the ages. Many values are asked for at once, as many as Lua can pass on.
 function steps.counted()
   local number = math.floor(now / ask.span)
+  local fields = redis.call('ZRANGEBYSCORE', KEYS[7], '(' .. whole(number - ask.spans), whole(number))
   local found = {}
-  for i, field in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], '(' .. whole(number - ask.spans), whole(number))) do
-    local at, label = string.match(field, '^(%d+) (.*)$')
-    found[i] = { number - at, label, redis.call('HGET', KEYS[6], field) }
+  for first = 1, #fields, 1000 do
+    local last = math.min(first + 999, #fields)
+    for i, value in ipairs(redis.call('HMGET', KEYS[6], unpack(fields, first, last))) do
+      local at, label = string.match(fields[first + i - 1], '^(%d+) (.*)$')
+      found[first + i - 1] = { number - at, label, value }
+    end
   end
   return found
 end

@@ -8,7 +8,7 @@ passage is cited; if none ever is, nothing of it is shown and the app abstains.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from app.foundation.messages import Messages
@@ -75,9 +75,14 @@ class Cited(Grounds):
             raise AbstainedError(UNGROUNDED, self._texts.text(f"evidence.{UNGROUNDED}"))
         return text
 
-    def told(self) -> dict[str, Any]:
-        """`citations`, in the order of their numbers, and whether there are any: `grounded`."""
-        found = [_citation(number, self._passages[number - 1]) for number in sorted(self._cited)]
+    def told(self, shown: Callable[[str], str]) -> dict[str, Any]:
+        """`citations`, in the order of their numbers, and whether there are any: `grounded`.
+
+        Of a passage, too, only what may be shown is quoted.
+        """
+        found = [
+            _citation(number, self._passages[number - 1], shown) for number in sorted(self._cited)
+        ]
         return {"citations": found, "grounded": bool(found)}
 
     def _let_go(self, text: str) -> str:
@@ -124,15 +129,15 @@ def _numbers(text: str) -> list[int]:
     return numbers
 
 
-def _citation(number: int, passage: Passage) -> dict[str, Any]:
-    quote = " ".join(passage.text.split())
+def _citation(number: int, passage: Passage, shown: Callable[[str], str]) -> dict[str, Any]:
+    quote = shown(" ".join(passage.text.split()))
     if len(quote) > QUOTED_CHARACTERS:
         quote = quote[:QUOTED_CHARACTERS].rstrip() + "…"
     return {
         "number": number,
         "id": passage.id,
-        "file": passage.file,
-        "heading": passage.heading,
+        "file": shown(passage.file),
+        "heading": shown(passage.heading),
         "place": passage.place,
         "quote": quote,
     }

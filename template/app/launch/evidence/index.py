@@ -57,6 +57,7 @@ class Knowledge:
         self._connection = _open(path)
         try:
             about = dict(self._connection.execute("SELECT name, value FROM about"))
+            self._connection.execute("SELECT term FROM vocabulary LIMIT 1")  # FTS5 is there
             if about["format"] != str(FORMAT):
                 raise UnusableIndexError(path)
             self.version: str = about["version"]

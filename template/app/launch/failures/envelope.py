@@ -66,8 +66,8 @@ class Envelopes:
 
     def open(self, value: bytes) -> tuple[Facts, Text | None]:
         """What was kept; None for a text that is not there, or that another token has sealed."""
-        told, _, sealed = value.partition(b"\0")
-        facts = Facts(**json.loads(told))
+        sealed = value.partition(b"\0")[2]
+        facts = facts_in(value)
         content = unseal(sealed, self._key) if sealed and self._key else None
         if content is None:
             return facts, None
@@ -79,6 +79,11 @@ class Envelopes:
         """A name for something that was said. Only who has the key can guess what it was."""
         said = "\0".join(parts).encode("utf-8", "surrogatepass")
         return hmac.new(self._key or b"no token", said, hashlib.sha256).hexdigest()[:24]
+
+
+def facts_in(value: bytes) -> Facts:
+    """What lies in an envelope in clear."""
+    return Facts(**json.loads(value.partition(b"\0")[0]))
 
 
 def _derived(token: str) -> bytes:

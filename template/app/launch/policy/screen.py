@@ -166,6 +166,18 @@ class Screen:
         if self._stopped is not None:
             self._stop([self._stopped], "output")
 
+    def shown(self, text: str) -> str:
+        """What may be shown of a text beside the answer: nothing of one that a rule stops."""
+        hits, _ = look(self._policy.on_output, text)
+        if any(hit.rule.action != "redact" for hit in hits):
+            return ""
+        parts, last = [], 0
+        for hit in merged(hits):
+            value = text[hit.start : hit.end]
+            parts += [text[last : hit.start], self._vault.hide(hit.label, value, restore=False)]
+            last = hit.end
+        return "".join([*parts, text[last:]])
+
     def _judge(self, held: str, *, final: bool) -> str:
         if self._stopped is not None:
             return ""

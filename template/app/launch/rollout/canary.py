@@ -88,15 +88,16 @@ class Canary:
 
         Raises `AppError` where all is switched off.
         """
+        await self._switches.look()
         candidate = self._candidate
         if candidate is None or not free:
-            return await self._switches.left(stable)
+            return self._switches.left(stable)
         order = stable
         drawn = is_in(self._percent, self._name, record.caller or "", record.end_user or "")
-        if drawn and await self._switches.allows(CANARY):
+        if drawn and self._switches.is_on(CANARY):
             others = (t for t in stable if t.provider is not candidate.provider)
             order = (candidate, *others)
-        left = await self._switches.left(order)
+        left = self._switches.left(order)
         record.arm = "canary" if left[0].on_trial else "stable"
         return left
 
@@ -125,6 +126,8 @@ class Canary:
 
     def _count(self, arm: Arm, slo: Objective, *, good: bool) -> None:
         self._metrics.canary_event(arm, slo, good)
+        if arm == "canary" and not self._switches.is_on(CANARY):
+            return  # it has been cut off meanwhile, and must not be again for this
         self._tally.add(self._counter, label(arm, slo, good))
         if arm == "canary" and not good:
             self._went_badly.set()
@@ -148,7 +151,8 @@ class Canary:
 
     async def look(self) -> None:
         """Cut the candidate off where it does too badly. Raises `StoreUnavailableError`."""
-        if not await self._switches.allows(CANARY):
+        await self._switches.look()
+        if not self._switches.is_on(CANARY):
             return
         counts = await self._store.counted(self._counter, 60, WINDOW_MINUTES + 1)
         verdict = judged(counts, self._objectives.budgets, self._objectives.min_events)
@@ -159,11 +163,11 @@ class Canary:
         share = round(verdict.stable_share * 100, 1)
         facts: dict[str, Any] = {"candidate": self._name, "objective": verdict.slo}
         facts |= {"bad": verdict.bad, "events": verdict.events, "stable_bad_percent": share}
-        await self._store.count(self._counter, {CUT_OFF: 1})
         why = self._messages.text("canary.why", **facts)
         await self._switches.turn_off(CANARY, by=THE_APP, why=why)
         logger.error("canary cut off", **facts)
         self._alerts.report("canary", **facts)
+        await self._store.count(self._counter, {CUT_OFF: 1})
 
 
 def name_of(target: Target) -> str:

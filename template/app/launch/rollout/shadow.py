@@ -35,7 +35,7 @@ from app.stores.base import WARN_AT_PERCENT, Store, StoreUnavailableError
 
 # In this process: so many mirrored calls at once, while at most so many requests are answered.
 MOST_AT_ONCE = 4
-MOST_REQUESTS = 16
+MOST_REQUESTS = 32
 # A store that took this long (seconds) over the request itself is spared.
 SLOW_STORE_SECONDS = 0.25
 LEAST_SECONDS = 1.0

@@ -4,8 +4,9 @@ import { element } from "./dom.js";
 import { clock, language, texts } from "./texts.js";
 import { View } from "./view.js";
 
-const EVERY_MS = 5000;
-const RANGES = ["hour", "day", "week"];
+// A week changes slowly, and is the most to read.
+const EVERY_MS = { hour: 5000, day: 5000, week: 30000 };
+const RANGES = Object.keys(EVERY_MS);
 
 const byId = (id) => document.getElementById(id);
 const [door, page, dialog] = ["sign-in", "operations", "turn"].map(byId);
@@ -42,7 +43,7 @@ async function look() {
     page.hidden = door.hidden === false;
     return false;
   } finally {
-    if (number === asking && !document.hidden && door.hidden) timer = setTimeout(look, EVERY_MS);
+    if (number === asking && !document.hidden && door.hidden) timer = setTimeout(look, EVERY_MS[range]);
   }
 }
 

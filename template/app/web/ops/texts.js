@@ -106,6 +106,13 @@ const en = {
   recovery: "Recovery",
   nothing: "nothing",
 
+  recentFailures: "Recent failures",
+  failuresNote: "The request ID leads to the log line. What was asked is not shown here: uv run failures list and export read it.",
+  cause: "Cause",
+  last: "Last",
+  firstRequest: "Request",
+  where: "Status and model",
+
   switches: "Kill switches",
   switchesNote: "Every process follows within seconds. Each turn is written to the log.",
   switchName: "Switch",
@@ -229,6 +236,13 @@ const ko = {
   policy: "정책에 걸린 것",
   recovery: "복구",
   nothing: "없음",
+
+  recentFailures: "최근 실패",
+  failuresNote: "요청 ID로 로그 줄을 찾을 수 있습니다. 질문 내용은 여기에 나오지 않으며 uv run failures list 와 export 로 볼 수 있습니다.",
+  cause: "원인",
+  last: "마지막",
+  firstRequest: "요청",
+  where: "상태와 모델",
 
   switches: "긴급 스위치",
   switchesNote: "모든 프로세스가 몇 초 안에 따릅니다. 바꿀 때마다 로그에 남습니다.",

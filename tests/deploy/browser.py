@@ -1,0 +1,142 @@
+"""A real browser for the tests: Debian's headless Chromium, unpacked below `build/` and not
+installed, and axe, which looks for what shuts people out.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.kit import run
+
+PACKAGE = "chromium-headless-shell"
+INSTALLED = Path("/usr/lib/chromium") / PACKAGE
+AXE = "4.14.1"
+# What axe calls so is a barrier; below it are matters of taste.
+BARRIERS = {"serious", "critical"}
+_NOTE_VIOLATIONS = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) =>
+  window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+
+@dataclass
+class Seen:
+    """A page in a browser, and what went wrong in it."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    received: int = 0  # bytes, as sent
+
+    def violations(self) -> list[str]:
+        """What the page did against its Content-Security-Policy."""
+        found: list[str] = self.page.evaluate("window.violations")
+        return found
+
+    def barriers(self, axe: str) -> list[str]:
+        """What axe finds serious."""
+        self.page.evaluate(axe)
+        found: dict[str, Any] = self.page.evaluate("axe.run()")
+        return [
+            f"{rule['id']}: {node['html'][:200]} {node['failureSummary']}"
+            for rule in found["violations"]
+            if rule["impact"] in BARRIERS
+            for node in rule["nodes"]
+        ]
+
+    def overflow(self) -> int:
+        """By how many pixels the page is wider than the screen."""
+        wider: int = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        return wider
+
+
+@contextmanager
+def chromium(cache: Path) -> Iterator[Browser]:
+    """A running browser; it is downloaded once."""
+    program, environment = _fetch(cache)
+    with sync_playwright() as playwright:
+        # The sandbox needs what containers do not grant; only the app's own pages are opened.
+        browser = playwright.chromium.launch(
+            executable_path=program,
+            args=["--no-sandbox"],
+            env={**os.environ, **environment},
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, **options: Any) -> Iterator[Seen]:
+    """A page in a fresh profile, watched."""
+    context = browser.new_context(**options)
+    context.add_init_script(_NOTE_VIOLATIONS)
+    seen = Seen(context.new_page())
+
+    def said(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            seen.errors.append(message.text)
+
+    def came(event: dict[str, Any]) -> None:
+        seen.received += int(event["encodedDataLength"])
+
+    seen.page.on("console", said)
+    seen.page.on("pageerror", lambda error: seen.errors.append(str(error)))
+    network = context.new_cdp_session(seen.page)
+    network.send("Network.enable")
+    network.on("Network.loadingFinished", came)
+    try:
+        yield seen
+    finally:
+        context.close()
+
+
+def fetch_axe(cache: Path) -> str:
+    """The script of axe; it is downloaded once."""
+    found, kept = cache / "node_modules/axe-core/axe.min.js", cache / "package.json"
+    wanted = json.dumps({"private": True, "dependencies": {"axe-core": AXE}})
+    if not found.exists() or kept.read_text() != wanted:
+        assert shutil.which("npm"), "npm is missing: axe comes from it"
+        cache.mkdir(parents=True, exist_ok=True)
+        kept.write_text(wanted)
+        run(cache, "npm", "install", "--no-audit", "--no-fund", "--no-package-lock")
+    return found.read_text(encoding="utf-8")
+
+
+def _fetch(cache: Path) -> tuple[Path, dict[str, str]]:
+    """The browser's program, and the variables with which it finds its libraries."""
+    if INSTALLED.exists():
+        return INSTALLED, {}
+    root = cache / "root"
+    if not (cache / "complete").exists():
+        shutil.rmtree(cache, ignore_errors=True)
+        for folder in ("state/lists/partial", "apt/archives/partial", "root"):
+            (cache / folder).mkdir(parents=True)
+        # What this machine has already is not brought again; its own state stays as it is.
+        options = {
+            "APT::Sandbox::User": "root",
+            "Dir::Cache": cache / "apt",
+            "Dir::State": cache / "state",
+            "Dir::State::status": "/var/lib/dpkg/status",
+        }
+        settings = [f"-o{name}={value}" for name, value in options.items()]
+        run(cache, "apt-get", "-qq", *settings, "update")
+        bring = ("install", "--yes", "--no-install-recommends", "--download-only")
+        run(cache, "apt-get", "-qq", *settings, *bring, PACKAGE)
+        for package in (cache / "apt/archives").glob("*.deb"):
+            run(cache, "dpkg-deb", "--extract", package, root)
+            package.unlink()
+        (cache / "complete").touch()
+    libraries = sorted({str(path.parent) for path in root.glob("usr/lib/**/*.so*")})
+    environment = {"LD_LIBRARY_PATH": ":".join(libraries)}
+    if not Path("/etc/fonts/fonts.conf").exists():
+        environment["FONTCONFIG_PATH"] = str(root / "etc/fonts")
+    return root / INSTALLED.relative_to("/"), environment
