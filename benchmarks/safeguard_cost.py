@@ -64,9 +64,9 @@ VARIANTS = (
 )
 
 
-def measure(rounds: int, seconds: int) -> dict[tuple[Variant, str], list[Sample]]:
+def measure(rounds: int, seconds: int) -> dict[tuple[str, str], list[Sample]]:
     """Start them all and ask them in turn."""
-    samples: dict[tuple[Variant, str], list[Sample]] = {}
+    samples: dict[tuple[str, str], list[Sample]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         app = installed(STORE, folder)
@@ -96,11 +96,11 @@ def measure(rounds: int, seconds: int) -> dict[tuple[Variant, str], list[Sample]
                     )
                     sample = ask(port, pid, case, seconds)
                     if taken:  # the first time they load what they load once
-                        samples.setdefault((variant, way), []).append(sample)
+                        samples.setdefault((variant.name, way), []).append(sample)
     return samples
 
 
-def report(samples: dict[tuple[Variant, str], list[Sample]]) -> None:
+def report(samples: dict[tuple[str, str], list[Sample]]) -> None:
     """Print medians and ratios."""
     print(
         f"\n{'CPU ms per request (medians)':30}" + "".join(f"{way:>16}{'ratio':>8}" for way in WAYS)
@@ -110,7 +110,7 @@ def report(samples: dict[tuple[Variant, str], list[Sample]]) -> None:
         for way in WAYS:
             spent, bare = (
                 statistics.median(sample.cpu_ms for sample in samples[one, way])
-                for one in (variant, VARIANTS[0])
+                for one in (variant.name, VARIANTS[0].name)
             )
             cells += f"{spent:16.2f}{spent / bare:8.2f}"
         print(f"{variant.name:30}{cells}")
