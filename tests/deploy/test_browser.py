@@ -313,8 +313,17 @@ def test_a_conversation(
         page.keyboard.press("Enter")
         expect(page.locator("article .answer")).to_have_text("Marmalade is made of oranges.")
         expect(page.locator("article")).to_have_attribute("data-state", "done")
+        # Both ratings are taken, by keyboard too; the last one counts, and is still there later.
+        good, bad = page.locator(".choice").all()
+        good.click()
+        expect(good).to_have_attribute("aria-pressed", "true")
+        bad.focus()
+        page.keyboard.press("Enter")
+        expect(bad).to_have_attribute("aria-pressed", "true")
+        expect(good).to_have_attribute("aria-pressed", "false")
         page.reload()
         expect(page.locator("article .answer")).to_have_text("Marmalade is made of oranges.")
+        expect(page.locator(".choice").nth(1)).to_have_attribute("aria-pressed", "true")
         assert seen.barriers(axe) == []
         assert seen.overflow() <= 0
         assert seen.violations() == []
