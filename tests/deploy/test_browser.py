@@ -154,6 +154,15 @@ def sign_in(seen: Seen, served: Served, token: str = ADMIN) -> None:
     seen.page.keyboard.press("Enter")
 
 
+def begin_chat(seen: Seen, served: Served) -> None:
+    seen.page.goto(f"{served.url}/")
+    seen.page.locator("#box").fill("?")
+    seen.page.keyboard.press("Enter")
+    seen.page.locator("#key").fill(ALICE)
+    seen.page.keyboard.press("Enter")
+    expect(seen.page.locator("#key-form")).to_be_hidden()
+
+
 def numbers(seen: Seen, plot: int) -> list[list[str]]:
     """A plot's table, newest first, without the head."""
     figure = seen.page.locator("#plots figure").nth(plot)
@@ -306,10 +315,7 @@ def test_a_conversation(
 ) -> None:
     with opened(browser, **options) as seen:
         page = seen.page
-        page.goto(f"{served.url}/")
-        page.locator("#key").fill(ALICE)
-        page.keyboard.press("Enter")
-        expect(page.locator("#key-form")).to_be_hidden()
+        begin_chat(seen, served)
         served.fake.next(served.fakes.Reply(text="Marmalade is made of oranges."))
         page.locator("#box").fill("What is marmalade?")
         page.keyboard.press("Enter")
@@ -321,3 +327,62 @@ def test_a_conversation(
         assert seen.overflow() <= 0
         assert seen.violations() == []
         assert seen.errors == []
+
+
+def test_a_conversation_that_does_not_go_smoothly(browser: Browser, served: Served) -> None:
+    with opened(browser, **LIGHT) as seen:
+        page, fakes, fake = seen.page, served.fakes, served.fake
+        begin_chat(seen, served)
+        box, last = page.locator("#box"), page.locator("article").last
+
+        def say(text: str, behaviour: Any) -> None:
+            fake.next(behaviour)
+            box.fill(text)
+            page.keyboard.press("Enter")
+
+        # Stopped by its reader: the provider is told, and nothing more comes.
+        words = " ".join(f"word{number}" for number in range(100))
+        say("Count.", fakes.Reply(text=words, delay_between=0.1))
+        expect(last.locator(".answer")).to_contain_text("word1 ")
+        page.locator("#stop").click()
+        expect(last).to_have_attribute("data-state", "stopped")
+        wait_for("the call's end", lambda: fake.ledger.calls[-1].outcome == "client_left")
+
+        # Broken off in the middle: what came stays, and another try is offered.
+        say("Again.", fakes.ErrorInside(after_chunks=2, reply=fakes.Reply(text=words)))
+        expect(last).to_have_attribute("data-state", "failed")
+        expect(last.locator(".answer")).to_contain_text("word1")
+        expect(last.locator(".said")).not_to_be_empty()
+        fake.next(fakes.Reply(text="All of it."))
+        again = last.get_by_role("button", name=re.compile("Try again"))
+        expect(again).to_be_enabled(timeout=LIVE_MS)
+        again.click()
+        expect(last.locator(".answer")).to_have_text("All of it.")
+
+        # Too long: it is refused with both numbers, and given back to be changed.
+        turns = page.locator("article").count()
+        box.fill("too long " * 9000)
+        page.keyboard.press("Enter")
+        expect(page.locator("#notice")).to_contain_text("limit of 4000 tokens")
+        expect(box).to_have_value(re.compile("^too long"))
+        assert page.locator("article").count() == turns
+
+        # Korean: the Enter that ends a syllable's composing sends nothing.
+        box.fill("")
+        calls = len(fake.ledger.calls)
+        keyboard = page.context.new_cdp_session(page)
+        composing = {"text": "안녀", "selectionStart": 2, "selectionEnd": 2}
+        keyboard.send("Input.imeSetComposition", composing)
+        enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 229}
+        keyboard.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **enter})
+        keyboard.send("Input.insertText", {"text": "안녕하세요"})
+        expect(box).to_have_value("안녕하세요")
+        assert len(fake.ledger.calls) == calls
+        fake.next(fakes.Reply(text="반갑습니다."))
+        page.keyboard.press("Enter")
+        expect(last.locator(".question")).to_have_text("안녕하세요")
+        expect(last.locator(".answer")).to_have_text("반갑습니다.")
+        assert fake.ledger.calls[-1].messages[-1] == ("user", "안녕하세요")
+        assert seen.violations() == []
+        # Refusals are in the console as what they are: answers of the server.
+        assert [text for text in seen.errors if "Failed to load resource" not in text] == []
