@@ -22,7 +22,7 @@ class LaunchSettings(BaseSettings):
 
     knowledge_file: str | None = None
     evidence_passages: Annotated[int, Field(ge=0, le=20)] = 4
-    evidence_min_score: Annotated[float, Field(ge=0, le=1)] = 0.3
+    evidence_min_score: Annotated[float, Field(ge=0, le=1)] = 0.33
     evidence_required: bool = True
     evidence_timeout_seconds: Seconds = 1
 
