@@ -30,7 +30,7 @@ test: lint
 	pytest -n 2 --dist worksteal --ignore=tests/deploy --ignore=tests/checklist --ignore=tests/test_stores.py $(ARGS)
 
 test-checklist: $(READY)
-	CHECKLIST_JOBS=2 pytest -n 2 tests/checklist $(ARGS)
+	CHECKLIST_JOBS=3 pytest -n 3 tests/checklist $(ARGS)
 
 # The stores side by side: a run of one mostly waits, for leases and time limits.
 test-fire: $(READY)
@@ -46,8 +46,8 @@ KEYS := 100000
 # target fails at the end, after the others have run.
 bench: $(READY)
 	@failed=; \
-	for command in "copy_speed.py" "update_speed.py" "import_cost.py" "cold_start.py" "deploy_cost.py" "evidence_cost.py" \
-		"request_cost.py --stores $(STORES)" "slo_cost.py --stores $(STORES)" \
+	for command in "copy_speed.py" "update_speed.py" "import_cost.py" "cold_start.py" "deploy_cost.py" \
+		"request_cost.py --stores $(STORES)" safeguard_cost.py evidence_cost.py "slo_cost.py --stores $(STORES)" \
 		"store_step.py --stores $(STORES)" "store_growth.py --stores $(STORES) --keys $(KEYS)"; do \
 		echo; echo "== $$command"; python benchmarks/$$command || failed="$$failed $${command%% *}"; \
 	done; \

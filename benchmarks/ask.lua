@@ -1,11 +1,13 @@
--- wrk's side of request_cost.py: what is asked, and one line of JSON when it is over.
+-- wrk's side of request_cost.py and safeguard_cost.py: what is asked, and one line of JSON when it is over.
 -- The callers and addresses vary, as those of a real app do.
 
 local stream, keyed = os.getenv("STREAM") == "1", os.getenv("KEYED") == "1"
+local fields, distinct = os.getenv("FIELDS") or "", os.getenv("DISTINCT") == "1"
 local callers = tonumber(os.getenv("CALLERS"))
 local question = "How is an answer made, in a few sentences?"
-local body = string.format(
-  '{"messages":[{"role":"user","content":"%s"}],"stream":%s}', question, tostring(stream))
+local template = string.format(
+  '{"messages":[{"role":"user","content":"%s%%s"}],"stream":%s%s}', question, tostring(stream), fields)
+local body = string.format(template, "")
 local number = 0
 
 function init()
@@ -22,6 +24,9 @@ function request()
   }
   if keyed then
     headers["Idempotency-Key"] = string.format("%d-%d", number, math.random(1, 2000000000))
+  end
+  if distinct then
+    body = string.format(template, string.format(" %d-%d", number, math.random(1, 2000000000)))
   end
   return wrk.format("POST", "/v1/chat/completions", headers, body)
 end

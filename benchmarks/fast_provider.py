@@ -67,6 +67,16 @@ def _chunk(choices: list[dict[str, Any]], usage: dict[str, int] | None) -> str:
     return json.dumps(body | {"obfuscation": "x7Qm2Lr9"}, separators=(",", ":"))
 
 
+_VERDICT = b'{"id":"modr-1","model":"omni-moderation-latest","results":[{"flagged":false}]}'
+_MODERATED = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
+    % (
+        len(_VERDICT),
+        _VERDICT,
+    )
+)
+
+
 class Connection(asyncio.Protocol):
     """One kept connection; requests come one after another."""
 
@@ -89,7 +99,9 @@ class Connection(asyncio.Protocol):
         if len(body) < length:
             return
         self._received = b""
-        if b'"stream":true' in body.replace(b" ", b""):
+        if b"/moderations" in head:
+            self._transport.write(_MODERATED)
+        elif b'"stream":true' in body.replace(b" ", b""):
             self._play(0)
         else:
             self._transport.write(self._answer)

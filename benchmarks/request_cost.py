@@ -48,6 +48,8 @@ class Case:
     clients: int
     stream: bool = False
     keyed: bool = False
+    fields: str = ""  # more of the body, such as `,"temperature":0`
+    distinct: bool = False  # no question comes twice
     least_ratio: float | None = None
     most_added_ms: float | None = None
 
@@ -75,6 +77,8 @@ def ask(port: int, pid: int, case: Case, seconds: int) -> Sample:
     environment = os.environ | {
         "STREAM": str(int(case.stream)),
         "KEYED": str(int(case.keyed)),
+        "FIELDS": case.fields,
+        "DISTINCT": str(int(case.distinct)),
         "CALLERS": str(CALLERS),
     }
     command = ["wrk", "-t1", f"-c{case.clients}", f"-d{seconds}s", "-s", str(HERE / "ask.lua")]

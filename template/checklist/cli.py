@@ -111,7 +111,7 @@ def _run(items: list[Item]) -> Report:
 
 
 def _sorted(results: list[Result]) -> list[Result]:
-    return sorted(results, key=lambda result: result.item.number)
+    return sorted(results, key=lambda result: ITEMS.index(result.item))
 
 
 def _parser() -> argparse.ArgumentParser:

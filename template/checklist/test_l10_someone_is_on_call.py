@@ -42,7 +42,7 @@ ALERTED_SECONDS = 15.0
 # So many dear answers, the last of which are refused, lead past 80 % of the cap to its end.
 CAP_USD = 0.03
 DEAR = Reply("word", usage=Usage(prompt=100, completion=1000))
-ASKED = 15
+ASKED = 20
 FAILED = 6
 ON_TRIAL = "on-trial"
 TRIED = 10

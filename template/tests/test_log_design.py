@@ -160,6 +160,7 @@ def test_log_and_metrics_each_add_up_to_what_happened(run: Run) -> None:
     abstained = sum('"abstained":true' in answer.text for answer in run.answers)
     assert abstained == EACH
     assert Counter(filter(None, (line["abstained"] for line in run.log))) == {"no-doses": EACH}
+    assert labelled(run, "abstentions", "reason") == {"no-doses": EACH}
     assert labelled(run, "policy_hits", "rule") == {"no-doses": EACH, "no-secrets": EACH}
 
     # The cache, as its header has it.
