@@ -47,7 +47,7 @@ KEYS := 100000
 bench: $(READY)
 	@failed=; \
 	for command in "copy_speed.py" "update_speed.py" "import_cost.py" "cold_start.py" "deploy_cost.py" \
-		"request_cost.py --stores $(STORES)" safeguard_cost.py "slo_cost.py --stores $(STORES)" \
+		"request_cost.py --stores $(STORES)" safeguard_cost.py evidence_cost.py "slo_cost.py --stores $(STORES)" \
 		"store_step.py --stores $(STORES)" "store_growth.py --stores $(STORES) --keys $(KEYS)"; do \
 		echo; echo "== $$command"; python benchmarks/$$command || failed="$$failed $${command%% *}"; \
 	done; \

@@ -196,6 +196,7 @@ def test_dependencies_of_the_repository_are_those_of_an_app(folder: Path, tmp_pa
         assert own["project"]["requires-python"] == generated["project"]["requires-python"]
         tools = set(own["dependency-groups"]["dev"][2:])
         assert set(generated["dependency-groups"]["dev"]) <= tools | {"h11>=0.16.0,<1"} | needed
+        assert set(generated["dependency-groups"]["knowledge"]) <= tools | needed
     assert set(own["dependency-groups"]["app"]) == needed
 
 

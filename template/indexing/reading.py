@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pypdf import PdfReader
-from pypdf.errors import PyPdfError
 
 from app.launch.evidence.folder import MARKDOWN, PDF
 from indexing.blocks import Block, clean, markdown, paragraphs
@@ -47,16 +46,7 @@ def _pages(path: Path) -> Iterator[Block]:
         texts = _texts(path)
     except UnreadableError:
         raise
-    except (
-        PyPdfError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-    ) as error:
-        raise UnreadableError("broken_pdf") from error
-    except (RecursionError, MemoryError) as error:
+    except Exception as error:  # whatever a damaged file leads the library to
         raise UnreadableError("broken_pdf") from error
     letters = sum(sum(map(str.isalnum, text)) for text in texts)
     if letters < _FEW_LETTERS * max(len(texts), 1):

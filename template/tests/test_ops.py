@@ -22,6 +22,7 @@ from tests.running import (
     production,
     running_app,
 )
+from tests.servers import own_server
 
 COOKIE = "__Host-ops"
 FAILURES_SECONDS = 8.0  # they are written once a second
@@ -233,6 +234,25 @@ def test_failures_lead_to_their_log_line_and_no_secret_and_no_prompt_is_in_it(
     for secret in (ADMIN_TOKEN, PROVIDER_KEY, *CALLERS.values(), "Marmalade"):
         assert secret not in said, secret
     assert cookie.partition("=")[2] not in app.log()
+
+
+def test_while_the_store_is_down_it_says_so_and_comes_back(start_app: StartApp) -> None:
+    with own_server() as server:
+        app = start_app(store_url=server.url, store_timeout_seconds=0.5)
+        with signed_in(app) as http:
+            server.freeze()
+            turn = {"name": "spending", "off": True, "why": "because"}
+            for answer in (http.get("/ops/state"), http.post("/ops/switches", json=turn)):
+                assert answer.status_code == 503
+                assert answer.json()["error"]["code"] == "store_unavailable"
+                assert int(answer.headers["retry-after"]) == 5
+            assert http.get("/ops").status_code == 200
+            server.thaw()
+            deadline = time.monotonic() + 8
+            while (state := http.get("/ops/state")).status_code != 200:
+                assert time.monotonic() < deadline, state.text
+            assert not any(switch["off"] for switch in state.json()["switches"])
+    assert app.log_lines(message="kill switch turned") == []
 
 
 def test_in_development_without_a_token_all_may_look_and_nobody_may_act(

@@ -22,6 +22,7 @@ from app.stores.base import (
     Claim,
     Connection,
     Decision,
+    Entry,
     Rate,
     Refused,
     Settlement,
@@ -116,9 +117,12 @@ async def test_ten_instances_that_start_at_once_share_one_schema(url: str) -> No
 async def test_two_releases_run_side_by_side(
     url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    query(url, "DROP TABLE entries")  # as a release left it that knew no collections
     monkeypatch.setattr(postgres_setup, "REAP_ROWS", 499)
     newer = store_at(url)
     await newer.open()
+    await newer.collect("bad", [Entry("a", b"sealed")], 100, 10)
+    assert [entry.key for entry in await newer.collected("bad", 10)] == ["a"]
     assert isinstance(await store.admit(admission("a", 60, 100)), Admitted)
     assert isinstance(await newer.admit(admission("b", 60, 100)), Refused)
     await newer.settle(Settlement("a", 10))

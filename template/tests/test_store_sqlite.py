@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from app.stores import sqlite_schema
-from app.stores.base import Admitted, Claim, Settlement, StoreSetupError, StoreUnavailableError
+from app.stores.base import (
+    Admitted,
+    Claim,
+    Entry,
+    Settlement,
+    StoreSetupError,
+    StoreUnavailableError,
+)
 from tests.stores import ANSWER, CLAIM, Clock, admission, make_store
 
 
@@ -57,6 +64,8 @@ async def test_a_file_of_release_0_1_0_is_taken_over_and_can_be_given_back(tmp_p
     await store.open()
     await store.settle(Settlement("old", 7))
     assert (await store.spending()).settled_nano == 37
+    await store.collect("bad", [Entry("a", b"sealed")], 100, 10)
+    assert [entry.key for entry in await store.collected("bad", 10)] == ["a"]
     assert isinstance(await store.admit(admission("new", claim=CLAIM)), Admitted)
     await store.close()
     # What 0.1.0 does with the file after a rollback.

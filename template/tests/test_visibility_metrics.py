@@ -51,6 +51,8 @@ async def test_the_names_and_labels_are_the_stated_ones(monkeypatch: pytest.Monk
     metrics.breaker("openai", "gpt-5", is_open=True)
     metrics.tokens("openai", "gpt-5", "input", 12)
     metrics.cost("openai", "gpt-5", 1_500_000)
+    metrics.abstention("zero_hit")
+    metrics.citations(valid=2, invalid=1)
     text, content_type = await metrics.render(SPENDING)
     found = samples(text.decode())
     buckets = {name for name in found if "_bucket" in name}
@@ -67,6 +69,10 @@ async def test_the_names_and_labels_are_the_stated_ones(monkeypatch: pytest.Monk
         'llm_app_breaker_open{model="gpt-5",provider="openai"}': 1,
         'llm_app_tokens_total{kind="input",model="gpt-5",provider="openai"}': 12,
         'llm_app_cost_usd_total{model="gpt-5",provider="openai"}': 0.0015,
+        'llm_app_abstentions_total{reason="zero_hit"}': 1,
+        'llm_app_citations_total{result="valid"}': 2,
+        'llm_app_citations_total{result="invalid"}': 1,
+        "llm_app_failures_dropped_total": 0,
         "llm_app_daily_cost_usd": 2.5,
         "llm_app_cost_reserved_usd": 0.1,
         "llm_app_daily_cost_cap_usd": 10,

@@ -34,3 +34,4 @@ def test_what_the_page_is_told(app: RunningApp) -> None:
         told = http.get("/assets/chat/config.json").json()
     assert told["name"] == load_project().name
     assert told["key_required"] is True
+    assert told["feedback"] is True

@@ -12,7 +12,9 @@ from starlette.types import Scope
 
 from app.edge.scope import messages_of, record_of
 from app.foundation.errors import AppError
+from app.stores.base import StoreUnavailableError
 
+STORE_RETRY_SECONDS = 5.0
 _BY_STATUS = {
     401: "invalid_api_key",
     404: "not_found",
@@ -48,6 +50,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(StoreUnavailableError, _store_unavailable)
 
 
 async def _app_error(request: Request, error: Exception) -> Response:
@@ -69,6 +72,12 @@ async def _validation_error(request: Request, error: Exception) -> Response:
             "invalid_request_error", param=field, detail="field", field=field, reason=first["msg"]
         ),
     )
+
+
+async def _store_unavailable(request: Request, error: Exception) -> Response:
+    """What is no question (those have an answer of their own) and cannot be read or changed."""
+    refusal = AppError("store_unavailable", detail="no_question", retry_after=STORE_RETRY_SECONDS)
+    return render(request.scope, refusal)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

@@ -33,4 +33,5 @@ async def config(request: Request) -> dict[str, Any]:
         "about": project.about,
         "key_required": not settings.anonymous_allowed,
         "max_input_tokens": settings.max_input_tokens,
+        "feedback": settings.feedback_seconds > 0,
     }

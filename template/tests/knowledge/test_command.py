@@ -1,10 +1,12 @@
 """`uv run knowledge index|search`, and what `serve` says of a missing index."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -14,10 +16,11 @@ from app.foundation.project import load_project
 from app.launch.evidence import ready
 from app.launch.evidence.index import Knowledge
 from indexing import cli
-from indexing.messages import TEXTS
+from indexing.messages import TEXTS, UnreadableError
+from indexing.reading import read
 from tests.fake_provider import FakeProvider
 from tests.knowledge.pdf import encrypted, pdf, picture
-from tests.running import APP, production
+from tests.running import APP, clean_environment, production
 
 LANGUAGE = load_project().language
 
@@ -143,38 +146,56 @@ def test_a_document_that_cannot_be_read_is_named(
     assert (folder.parent / "index.db").read_bytes() == before
 
 
+def test_however_a_pdf_is_damaged_it_is_said(tmp_path: Path) -> None:
+    chance = Random(3)  # noqa: S311 (the same damage each time)
+    whole = encrypted(pdf("A page of text", "and another one"), user="")
+    refused = 0
+    for _ in range(60):
+        content = bytearray(whole)
+        for _ in range(chance.randrange(1, 30)):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        (tmp_path / "damaged.pdf").write_bytes(content)
+        try:
+            read(tmp_path / "damaged.pdf")
+        except UnreadableError:
+            refused += 1
+    assert refused > 30
+
+
 def test_a_pdf_that_only_forbids_changes_is_read(folder: Path) -> None:
     folder.mkdir()
     (folder / "open.pdf").write_bytes(encrypted(pdf("Anybody reads this"), user=""))
     assert cli.main(["index"]) == 0
 
 
-def test_serve_refuses_without_an_index_that_fits(fake: FakeProvider, tmp_path: Path) -> None:
+def test_serve_refuses_without_an_index_that_fits_and_dev_makes_one(
+    fake: FakeProvider, tmp_path: Path
+) -> None:
     """In a copy of the app: it has the same code, and documents of its own."""
     copy = tmp_path / "copy"
-    copy.mkdir()
-    for name in ("app", "indexing", "knowledge"):
-        if (APP / name).is_dir():
-            subprocess.run(["cp", "-r", APP / name, copy / name], check=True)  # noqa: S607
-    (copy / "knowledge").mkdir(exist_ok=True)
-    program = [sys.executable, "-c", "from app.cli import serve; serve()"]
+    for name in ("app", "indexing"):
+        shutil.copytree(APP / name, copy / name, ignore=shutil.ignore_patterns("*.db"))
+    (copy / "knowledge").mkdir()
+    (copy / "knowledge/old.md").write_text("It came before the index.")
     messages = load_messages(LANGUAGE, APP_TEXTS)
 
-    def refused(key: str) -> None:
+    def start(command: str, **changes: object) -> "subprocess.CompletedProcess[str]":
+        environment = production(fake, tmp_path, **changes)
         done = subprocess.run(
-            program,
+            [sys.executable, "-c", f"from app.cli import {command}; {command}()"],
             cwd=copy,
-            env=production(fake, tmp_path) | {"PYTHONPATH": str(copy), "PORT": "1"},
+            env={**clean_environment(), **environment, "PYTHONPATH": str(copy), "PORT": "1"},
             capture_output=True,
             text=True,
+            encoding="utf-8",
             check=False,
         )
         assert done.returncode == 78, done.stderr
-        assert f"knowledge/: {messages.text(f'setting.{key}')}" in done.stderr
+        return done
 
-    (copy / "app/knowledge.db").unlink(missing_ok=True)
-    refused("no_index")
-    run = [sys.executable, "-m", "indexing", "index"]
-    subprocess.run(run, cwd=copy, check=True, stdout=subprocess.DEVNULL)
+    assert f"knowledge/: {messages.text('setting.no_index')}" in start("serve").stderr
+    done = start("dev", admin_token="changeme")  # something else is wrong, so that it ends
+    assert said("index.file", name="old.md", passages=1) in done.stdout
+    assert "knowledge/" not in done.stderr
     (copy / "knowledge/new.md").write_text("It came after the index.")
-    refused("stale_index")
+    assert f"knowledge/: {messages.text('setting.stale_index')}" in start("serve").stderr

@@ -14,6 +14,7 @@ from indexing.build import build
 
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "ko")
+WEAK = 0.33  # between what is answered somewhere and what is not
 
 
 def questions(language: str) -> dict[str, Any]:
@@ -44,12 +45,12 @@ def test_what_is_asked_is_found(asked: tuple[Knowledge, dict[str, Any]]) -> None
         right = [passage for passage in found if passage.file == file and words in passage.text]
         among_four += bool(right)
         first += bool(right) and found[0] == right[0]
-        if found[0].score < 0.25:
+        if found[0].score < WEAK:
             weak.append(question)
     count = len(known["answered"])
     print(f"\nof {count}: first {first / count:.2f}, among four {among_four / count:.2f}")
     assert among_four == count
-    assert first >= 0.9 * count
+    assert first >= 0.95 * count
     assert weak == []
 
 
@@ -59,8 +60,8 @@ def test_what_no_document_answers_is_weak(asked: tuple[Knowledge, dict[str, Any]
         question: max((passage.score for passage in knowledge.search(question, 4)), default=0.0)
         for question in known["nowhere"]
     }
-    assert max(best.values()) < 0.3, best
-    assert sum(score == 0 for score in best.values()) >= len(best) / 2
+    assert max(best.values()) < WEAK, best
+    assert sum(score == 0 for score in best.values()) >= len(best) / 3
 
 
 def index(folder: Path, **documents: str) -> Knowledge:
@@ -92,6 +93,10 @@ def test_particles_hide_no_word(tmp_path: Path, particle: str) -> None:
         ("개인정보처리방침", "개인정보 처리 방침"),
         ("돈을 돌려줍니다", "돈은?"),  # nouns of one syllable
         ("API키를 발급합니다", "api 키 발급"),  # scripts in one word
+        ("주소를 바꿀 때", "바꾸려면?"),  # verbs, whatever follows their stem
+        ("사흘이 걸립니다", "얼마나 걸려요?"),
+        ("주의 사항", "주의는?"),  # nouns that look like words of a question
+        ("구독 해지", "해지하려면 어떻게 하나요?"),
         ("Refunds are refunded", "refunding a refund"),
         ("The café in Zürich", "cafe Zurich"),
         ("返品は三十日以内", "返品"),

@@ -99,7 +99,7 @@ class Knowledge:
 
     def _common(self, words: Sequence[Word]) -> dict[str, int]:
         """In how many passages each term of the question is."""
-        every = {term for word in words for term in (*word.terms, word.whole) if term}
+        every = {term for word in words for term in (*word.terms, word.stem, word.whole) if term}
         query = "SELECT doc FROM vocabulary WHERE term = ?"
         counts: dict[str, int] = {}
         for term in every:
@@ -111,7 +111,9 @@ class Knowledge:
         """How much a word says: the rarer, the more; one that no document has counts as rarest."""
         if common.get(word.whole):
             return self._rarity(common[word.whole])
-        return sum(self._rarity(common[term]) for term in word.terms) / len(word.terms)
+        counts = [common[term] for term in word.terms]
+        counts[0] = max(counts[0], common.get(word.stem, 0))
+        return sum(map(self._rarity, counts)) / len(counts)
 
     def _rarity(self, passages: int) -> float:
         return math.log(1 + self.passages / (1 + passages))

@@ -12,11 +12,20 @@ def _any(words: list[str]) -> str:
     return "|".join(sorted(words, key=lambda word: (-len(word), word)))
 
 
+_VERB, _PARTICLE = _any(listed("ko", "verbs")), _any(listed("ko", "particles"))
 _ENDING = _any(listed("ko", "verbs") + listed("ko", "endings") + listed("ko", "particles"))
-_ASKING, _PRONOUN = _any(listed("ko", "asking")), _any(listed("ko", "pronouns"))
 # Two syllables stay, so that 회의 (a meeting) does not lose what looks like a particle.
 _TAIL = re.compile(f"(?<=..)(?:{_ENDING})$")
-_EMPTY = re.compile(f"(?:{_PRONOUN})|(?:{_ASKING})(?:{_ENDING}){{0,2}}")
+_EMPTY = re.compile(
+    f"(?:{_any(listed('ko', 'pronouns'))})"
+    f"|(?:{_any(listed('ko', 'asking'))})(?:{_ENDING}){{0,2}}"
+    f"|(?:{_any(listed('ko', 'stems'))})(?:{_any(listed('ko', 'endings'))}){{1,2}}"
+    f"|(?:{_any(listed('ko', 'small'))})[은는이가을를만]?"
+    f"|(?:{_VERB})(?:{_PARTICLE})?"
+)
+# Of the syllables in Unicode, which are made of 19 consonants, 21 vowels and 28 endings.
+_FIRST = ord("가")
+_OPEN = {6: 20, 9: 8, 10: 11, 14: 13}  # the vowels that -어 makes, and what they come from: ㅕ ㅣ
 _PARTICLE_ALONE = frozenset("은는이가을를의에와과도로만")
 
 
@@ -40,3 +49,15 @@ def lone_syllable(word: str) -> str:
     if len(word) == 1 or (len(word) == 2 and word[1] in _PARTICLE_ALONE):
         return word[0]
     return ""
+
+
+def stem(word: str) -> str:
+    """How a verb begins, whatever ending changed its second syllable: 바꿀, 바꿔요 are one.
+
+    It is marked, so that it is no other word's pair of syllables.
+    """
+    if len(word) < 2:
+        return f"v{word}"
+    consonant, rest = divmod(ord(word[1]) - _FIRST, 21 * 28)
+    vowel = rest // 28
+    return f"v{word[0]}{chr(_FIRST + (consonant * 21 + _OPEN.get(vowel, vowel)) * 28)}"

@@ -29,16 +29,21 @@ _ASKING = frozenset(listed("en", "asking"))
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of a question: found as a whole where `whole` is; else by its pairs of letters."""
+    """A word of a question: found as a whole where `whole` is; else by its pairs of letters.
+
+    `stem` is as good as the first pair: so a verb begins, however it ends.
+    """
 
     terms: tuple[str, ...]
     whole: str = ""
+    stem: str = ""
 
     def share(self, there: frozenset[str]) -> float:
         """How much of the word is among these terms, by letters, from 0 to 1."""
         if self.whole in there:
             return 1.0
         found = [term in there for term in self.terms]
+        found[0] = found[0] or self.stem in there
         if len(found) < 2:
             return float(any(found))
         pairs = zip([False, *found], [*found, False], strict=True)
@@ -52,7 +57,10 @@ def terms(text: str) -> list[str]:
         if word:
             found.append(_stem(word))
             continue
-        found += _pairs(hangul or han)
+        pairs = _pairs(hangul or han)
+        found += pairs
+        if hangul:
+            found.append(korean.stem(hangul))
         if lone := korean.lone_syllable(hangul) if hangul else "":
             found.append(lone)
     return found
@@ -70,7 +78,8 @@ def asked(question: str) -> list[Word]:
             found[Word(_pairs(han))] = None
         elif hangul and not korean.is_empty(hangul):
             front = korean.front(hangul)
-            found[Word(_pairs(front), korean.lone_syllable(front))] = None
+            pairs = _pairs(front)
+            found[Word(pairs, korean.lone_syllable(front), korean.stem(front))] = None
     return list(found)
 
 

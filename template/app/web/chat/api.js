@@ -28,6 +28,16 @@ export async function* ask({ messages, idempotencyKey, appKey, language, signal 
   yield* answerIn(response, signal);
 }
 
+/** Rates an answer, "up" or "down". Throws a Failure. */
+export async function rate({ requestId, rating, appKey, language }) {
+  const headers = { "Content-Type": "application/json", "Accept-Language": language };
+  if (appKey) headers.Authorization = `Bearer ${appKey}`;
+  const body = JSON.stringify({ request_id: requestId, rating });
+  const response = await fetch("v1/feedback", { method: "POST", headers, body }).catch(() => null);
+  if (!response) throw new Failure();
+  if (!response.ok) throw await refusal(response);
+}
+
 async function* answerIn(response, signal) {
   const header = (name) => response.headers.get(name) ?? "";
   const [requestId, provider] = [header("X-Request-ID"), header("X-Provider")];

@@ -1,5 +1,5 @@
 // The chat page: joins the box, the conversation and the wire. Read this file first.
-import { ask, Failure } from "./api.js";
+import { ask, Failure, rate } from "./api.js";
 import * as talk from "./conversation.js";
 import { button } from "./dom.js";
 import { describe, Entry } from "./entry.js";
@@ -101,10 +101,24 @@ function giveBack(turn, failure) {
   else box.focus();
 }
 
+/** What the answer's rating is now: the old one where the app did not take the new one. */
+async function rateAnswer(turn, rating) {
+  const { requestId } = turn.facts;
+  try {
+    await rate({ requestId, rating, appKey: appKey(), language });
+    turn.facts.rating = rating;
+    say();
+    save();
+  } catch (failure) {
+    say(...describe(failure));
+  }
+  return turn.facts.rating;
+}
+
 // --- the conversation ---
 
 function show(turn) {
-  const entry = new Entry(turn, retry);
+  const entry = new Entry(turn, retry, config.feedback ? rateAnswer : null);
   entries.set(turn, entry);
   log.append(entry.node);
 }

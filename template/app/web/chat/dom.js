@@ -12,6 +12,20 @@ export function button(label, onclick, className = "") {
   return element("button", { type: "button", className, onclick }, label);
 }
 
+/** Buttons of which one at most is pressed. `choose` gets a value, and resolves to the pressed one. */
+export function choiceButtons(name, choices, chosen, choose) {
+  const group = element("span", { role: "group", ariaLabel: name });
+  const press = (value) => {
+    for (const one of group.children) one.ariaPressed = String(one.value === value);
+  };
+  for (const { value, icon, label } of choices) {
+    const one = button(icon, async () => press(await choose(value)), "choice");
+    group.append(Object.assign(one, { value, ariaLabel: label, title: label }));
+  }
+  press(chosen);
+  return group;
+}
+
 /** A button that copies `text` and says so for a moment. `name` is what a screen reader hears. */
 export function copyButton(text, label, name) {
   const show = (content, ariaLabel) => Object.assign(copy, { textContent: content, ariaLabel });

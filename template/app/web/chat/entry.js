@@ -1,13 +1,14 @@
 // One turn on the page: the question, the answer, its receipt, and what went wrong, if anything.
 import { AnswerWriter } from "./answer.js";
-import { button, copyButton, element } from "./dom.js";
+import { button, choiceButtons, copyButton, element } from "./dom.js";
 import { count, dollars, duration, texts } from "./messages.js";
 
 const LONG_QUESTION = 180; // characters; from here on a question is set as text, not as a heading
 
 export class Entry {
-  constructor(turn, retry) {
-    Object.assign(this, { turn, retry });
+  /** `rate` is null where the app takes no ratings. */
+  constructor(turn, retry, rate) {
+    Object.assign(this, { turn, retry, rate });
     const className = turn.question.length > LONG_QUESTION ? "question long" : "question";
     const question = element("h2", { className, ariaLive: "off" }, turn.question);
     this.answer = element("div", { className: "answer" });
@@ -51,7 +52,7 @@ export class Entry {
     }
     this.outcome.replaceChildren(...this.#outcome().filter(Boolean));
     this.sources.replaceChildren(...sources(this.turn.facts));
-    this.receipt.replaceChildren(...receipt(this.turn).filter(Boolean));
+    this.receipt.replaceChildren(...receipt(this.turn, this.rate).filter(Boolean));
   }
 
   #outcome() {
@@ -92,7 +93,8 @@ function source({ number, file, heading, place, quote }) {
   return element("li", {}, element("b", {}, `[${number}] `), where, element("blockquote", {}, quote));
 }
 
-function receipt({ answer, facts, state }) {
+function receipt(turn, rate) {
+  const { answer, facts, state } = turn;
   const { cost_usd: cost, input, output, provider, requestId } = facts;
   return [
     typeof cost === "number" && row(texts.cost, dollars(cost), "cost"),
@@ -100,7 +102,16 @@ function receipt({ answer, facts, state }) {
     provider && row(texts.model, whoAnswered(facts)),
     requestId && row(texts.request, requestIdButton(requestId)),
     state === "done" && row("", copyButton(answer, texts.copyAnswer, texts.copyAnswer)),
+    state === "done" && requestId && rate && row("", ratingButtons(turn, rate)),
   ];
+}
+
+function ratingButtons(turn, rate) {
+  const choices = [
+    { value: "up", icon: "👍", label: texts.good },
+    { value: "down", icon: "👎", label: texts.bad },
+  ];
+  return choiceButtons(texts.rating, choices, turn.facts.rating, (value) => rate(turn, value));
 }
 
 function row(name, value, className = "") {

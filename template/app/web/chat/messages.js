@@ -29,6 +29,9 @@ const en = {
   copyId: "Copy the request ID",
   copyAnswer: "Copy answer",
   copied: "Copied",
+  rating: "Rate this answer",
+  good: "Good answer",
+  bad: "Bad answer",
   total: (tokens, cost) => `In all ${tokens} tokens, ${cost}`,
 
   lost: "The connection to the app was lost.",
@@ -66,6 +69,9 @@ const ko = {
   copyId: "요청 ID 복사",
   copyAnswer: "답변 복사",
   copied: "복사했습니다",
+  rating: "답변 평가",
+  good: "좋은 답변",
+  bad: "나쁜 답변",
   total: (tokens, cost) => `모두 ${tokens} 토큰, ${cost}`,
 
   lost: "앱과의 연결이 끊겼습니다.",
