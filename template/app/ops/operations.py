@@ -114,7 +114,7 @@ class Operations:
             "bad": window.bad,
             "times_too_fast": round(window.burn(budget), 2),
             "budget_left": round(1 - month.burn(budget), 4),
-            "burning": sorted(burn.severity for burn in burning),
+            "burning": sorted({burn.severity for burn in burning}),
         }
 
     def _cut_off(self) -> list[dict[str, Any]]:

@@ -99,8 +99,10 @@ function paths(lines, x, y, across) {
     values.forEach((value, index) => {
       if (value === null) return;
       const at = `${(x(index) + across / 2).toFixed(1)} ${y(value).toFixed(1)}`;
-      // A value that stands alone is a dot: a line of no length with round ends.
-      path += index && values[index - 1] !== null ? `L${at}` : `M${at}h0`;
+      const alone = (values[index - 1] ?? values[index + 1] ?? null) === null;
+      // A value that stands alone is a short dash.
+      if (alone) path += `M${at}m-3 0h6`;
+      else path += (values[index - 1] ?? null) === null ? `M${at}` : `L${at}`;
     });
     return drawn("path", { class: className, d: path });
   });

@@ -48,7 +48,7 @@ export class View {
       const turn = element("button", { type: "button", disabled: open, ariaLabel: `${label}: ${name}` }, label);
       turn.dataset.name = name;
       turn.addEventListener("click", () => this.ask(name, !off));
-      return [name, element("span", { className: off ? "bad" : "" }, state), turn];
+      return [name, element("span", { className: off ? "bad long" : "" }, state), turn];
     });
     return table(texts.switches, [texts.switchName, texts.state, texts.action], rows, { titled: true });
   }
@@ -170,7 +170,7 @@ function objectives(found) {
     percent(slo.budget, 2),
     count(slo.times_too_fast),
     element("span", { className: slo.budget_left < 0 ? "bad" : "" }, percent(slo.budget_left)),
-    element("span", { className: slo.burning.length ? "bad" : "" }, slo.burning.map((each) => texts[each]).join(", ") || texts.none),
+    element("span", { className: slo.burning.length ? "bad" : "" }, texts[slo.burning[0] ?? "none"]),
   ]);
   return table(texts.objectives, heads, rows, { titled: true });
 }
