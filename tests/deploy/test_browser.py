@@ -274,6 +274,8 @@ def test_nobody_is_shut_out(
             details.locator("summary").click()
         assert seen.barriers(axe) == []
         assert seen.overflow() <= 0
+        wider = "node => node.scrollWidth - node.clientWidth"
+        assert page.locator("#switches-table .scroll").evaluate(wider) <= 0
         page.locator("#switches-table button").first.click()
         expect(page.locator("#turn")).to_be_visible()
         assert seen.barriers(axe) == []

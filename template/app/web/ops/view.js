@@ -48,7 +48,7 @@ export class View {
       const turn = element("button", { type: "button", disabled: open, ariaLabel: `${label}: ${name}` }, label);
       turn.dataset.name = name;
       turn.addEventListener("click", () => this.ask(name, !off));
-      return [name, element("span", { className: off ? "bad long" : "" }, state), turn];
+      return [name, element("span", { className: off ? "bad" : "" }, state), turn];
     });
     return table(texts.switches, [texts.switchName, texts.state, texts.action], rows, { titled: true });
   }
