@@ -35,16 +35,6 @@ def counted(folder: Path, wanted: dict[str, int]) -> dict[str, int]:
     return _read(folder, totals, lambda found: found == wanted)
 
 
-def raw_values(folder: Path) -> list[bytes]:
-    """Whatever the store has collected, as it lies there."""
-
-    async def read(store: Store) -> list[bytes]:
-        names = [*(f"failures:{cause}" for cause in await totals(store)), "exchanges"]
-        return [x.value for name in names for x in await store.collected(name, 1000)]
-
-    return _read(folder, read, lambda _: True)
-
-
 def _read(folder: Path, read: Callable[[Store], Awaitable[T]], enough: Callable[[T], bool]) -> T:
     async def look() -> T:
         connection = Connection(store_url(folder), PROJECT.slug, 5, ZoneInfo("UTC"))

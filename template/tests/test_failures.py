@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import httpx2
@@ -10,21 +11,28 @@ import pytest
 from pydantic import SecretStr
 
 from app.failures import main
+from app.foundation.record import RequestRecord, Said
+from app.foundation.settings import Settings
 from app.launch.failures.causes import FAULTS
-from app.launch.failures.collection import MOST_OF_A_CAUSE
+from app.launch.failures.collection import MOST_OF_A_CAUSE, MOST_WAITING, FailureCollection
 from app.launch.failures.envelope import Envelopes, Facts, Text
+from app.launch.failures.reading import failures, totals
+from app.standards.visibility.metrics import Metrics
+from app.standards.visibility.redaction import Redactor
+from app.standards.visibility.request_log import RequestEnd
+from app.stores.base import Store, StoreUnavailableError
 from tests.conftest import StartApp
 from tests.fake_provider import ErrorInside, FakeProvider, Reply, Status
-from tests.kept import SEALED, counted, kept, raw_values
+from tests.kept import SEALED, counted, kept
 from tests.replay import RULES, cases_in, play, unmet
 from tests.running import ADMIN_TOKEN, clean_environment
-from tests.servers import store_environment
+from tests.servers import store_contents, store_environment
 
 CHAT = "/v1/chat/completions"
 
 
 @dataclass
-class Said:
+class Ended:
     """How the command ended, and what it said."""
 
     code: int
@@ -34,16 +42,16 @@ class Said:
 @pytest.fixture
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Said]:
+) -> Callable[..., Ended]:
     """Run the command on the folder's store, as `uv run failures` does on the app's."""
 
-    def run(*words: str, token: str = ADMIN_TOKEN) -> Said:
+    def run(*words: str, token: str = ADMIN_TOKEN) -> Ended:
         environment = {**clean_environment(), **store_environment(tmp_path), "ADMIN_TOKEN": token}
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)
         code = main(list(words))
-        return Said(code, capsys.readouterr().out)
+        return Ended(code, capsys.readouterr().out)
 
     return run
 
@@ -57,7 +65,7 @@ def asker(http: httpx2.Client) -> Callable[..., httpx2.Response]:
 
 
 def test_what_fails_becomes_a_case_that_runs(
-    start_app: StartApp, fake: FakeProvider, tmp_path: Path, command: Callable[..., Said]
+    start_app: StartApp, fake: FakeProvider, tmp_path: Path, command: Callable[..., Ended]
 ) -> None:
     app = start_app(max_attempts=1, policy_file=RULES)
     with app.http() as http:
@@ -94,7 +102,7 @@ def test_what_fails_becomes_a_case_that_runs(
         for failure in found:
             line = app.request_line(failure.facts.request_id)
             assert line["status"] == failure.facts.status
-        raw = b" ".join(raw_values(tmp_path))
+        raw = store_contents(tmp_path)
         assert b"providers_unavailable" in raw
         assert not any(word in raw for word in (b"My card", b"4111", b"Once upon"))
         told = command("list").out
@@ -149,7 +157,7 @@ def test_an_outage_pushes_out_nothing_else(
 
 
 def test_an_answer_is_rated_by_who_has_it(
-    start_app: StartApp, fake: FakeProvider, tmp_path: Path, command: Callable[..., Said]
+    start_app: StartApp, fake: FakeProvider, tmp_path: Path, command: Callable[..., Ended]
 ) -> None:
     app = start_app(workers=2, policy_file=RULES)
     fake.always(Reply("Seoul is the capital of Japan"))
@@ -185,7 +193,7 @@ def test_an_answer_is_rated_by_who_has_it(
         metrics = admin.get("/metrics").text
         assert 'llm_app_feedback_total{rating="down"} 2.0' in metrics
         assert 'llm_app_feedback_total{rating="up"} 1.0' in metrics
-        assert not any(b"capital" in raw for raw in raw_values(tmp_path))
+        assert b"capital" not in store_contents(tmp_path)
         command("export", "--to", "cases")
         (case,) = cases_in(tmp_path / "cases")
         assert (case.answer, case.comment) == (failure.text.answer, failure.text.comment)
@@ -202,8 +210,49 @@ def test_nothing_is_kept_where_that_is_turned_off(
         body = {"request_id": answer.headers["x-request-id"], "rating": "up"}
         assert http.post("/v1/feedback", json=body).status_code == 404
     app.stop()
-    assert raw_values(tmp_path) == []
+    assert answer.headers["x-request-id"].encode() not in store_contents(tmp_path)
     assert kept(tmp_path, 0) == []
+
+
+class Down:
+    """A store's connection that can be cut."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.down = True
+
+    def __getattr__(self, name: str) -> object:
+        async def refuse(*_: object) -> None:
+            raise StoreUnavailableError("cut")
+
+        return refuse if self.down else getattr(self._store, name)
+
+
+async def test_failures_wait_for_a_store_that_is_down(store: Store) -> None:
+    line = Down(store)
+    settings = Settings.model_construct(admin_token=SecretStr(ADMIN_TOKEN))
+    metrics = Metrics(Decimal(1))
+    collection = FailureCollection(settings, line, metrics, Redactor())  # type: ignore[arg-type]
+    for number in range(2 * MOST_WAITING):
+        record = RequestRecord(str(number), said=Said((("user", f"Question {number % 3}"),)))
+        record.error_code = "providers_unavailable"
+        end = RequestEnd(record, "POST", CHAT, 503, 0.1, "failed", None)
+        collection.request_ended(end)
+        if number % 500 == 499:
+            await collection.catch_up()
+    assert await totals(store) == {}
+    line.down = False
+    await collection.catch_up()
+    assert await totals(store) == {"error:providers_unavailable": 2 * MOST_WAITING}
+    found = await failures(store, SEALED)
+    assert sum(failure.times for failure in found) == 2 * MOST_WAITING
+    # All at once, more than there is room for: none is missing in the count.
+    for _ in range(MOST_WAITING + 5):
+        collection.request_ended(end)
+    await collection.catch_up()
+    assert await totals(store) == {"error:providers_unavailable": 3 * MOST_WAITING + 5}
+    text, _ = await metrics.render(None)
+    assert b"llm_app_failures_dropped_total 5.0" in text
 
 
 def test_faults_are_the_apps_and_the_providers() -> None:

@@ -22,9 +22,9 @@ class LaunchSettings(BaseSettings):
 
     knowledge_file: str | None = None
     evidence_passages: Annotated[int, Field(ge=0, le=20)] = 4
-    evidence_min_score: Annotated[float, Field(ge=0, le=1)] = 0.3
+    evidence_min_score: Annotated[float, Field(ge=0, le=1)] = 0.33
     evidence_required: bool = True
-    evidence_timeout_seconds: Seconds = 1
+    evidence_timeout_seconds: Seconds = 3
 
     slo_availability_percent: Percent = Decimal("99.5")
     slo_latency_ms: Annotated[int, Field(ge=1, le=900_000)] = 10_000

@@ -49,6 +49,14 @@ class _Ended:
     said: Said | None
 
     @property
+    def same(self) -> object:
+        """What is equal in failures that are one, met several times."""
+        if self.cause is None:
+            return self.facts.caller, self.facts.request_id
+        asked = self.said.question if self.said else None
+        return asked or (self.facts.route, self.facts.provider, self.facts.model)
+
+    @property
     def size(self) -> int:
         if self.said is None:
             return 0
@@ -124,20 +132,33 @@ class FailureCollection:
                 await self._write()
 
     def _close(self, ended: list[_Ended]) -> None:
+        groups: dict[str, dict[object, tuple[_Ended, int]]] = {}
         for one in ended:
             name = EXCHANGES if one.cause is None else collection_of(one.cause)
+            group = groups.setdefault(name, {})
+            _, times = group.pop(one.same, (one, 0))
+            group[one.same] = one, times + 1
+        for name, group in groups.items():
             collection = self._closed.setdefault(name, {})
-            if one.cause is None:
-                key = self.mark(one.facts.caller or "", one.facts.request_id)
-                entry = Entry(key, self.envelopes.close(one.facts, _text(one.said)))
-            else:
-                entry = self.failure(one.cause, one.facts, _text(one.said))
-            known = collection.pop(entry.key, None)
-            if known is not None:
-                entry = Entry(entry.key, entry.value, known.times + entry.times)
-            collection[entry.key] = entry
-            if len(collection) > (MOST_WAITING if one.cause is None else MOST_OF_A_CAUSE):
-                del collection[next(iter(collection))]
+            most = MOST_WAITING if name == EXCHANGES else MOST_OF_A_CAUSE
+            # Hiding takes time: what would be pushed out again is not looked at.
+            for one, times in list(group.values())[-most:]:
+                try:
+                    entry = self._entry(one)
+                except Exception:
+                    logger.exception("a failure could not be kept")
+                    continue
+                known = collection.pop(entry.key, None)
+                times += known.times if known is not None else 0
+                collection[entry.key] = Entry(entry.key, entry.value, times)
+            for key in list(collection)[:-most]:
+                del collection[key]
+
+    def _entry(self, one: _Ended) -> Entry:
+        if one.cause is not None:
+            return self.failure(one.cause, one.facts, _text(one.said))
+        key = self.mark(one.facts.caller or "", one.facts.request_id)
+        return Entry(key, self.envelopes.close(one.facts, _text(one.said)))
 
     def failure(self, cause: str, facts: Facts, text: Text | None, key: str | None = None) -> Entry:
         """A failure as it is kept: nothing personal, no secret, and sealed."""

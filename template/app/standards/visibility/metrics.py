@@ -74,7 +74,7 @@ class Metrics:
         self._cache = counter("cache", "Questions, by what the answer cache did.", "result")
         self._policy = counter("policy_hits", "What the policy found.", "rule", "action", "side")
         self._failures = counter("failures", "Failures, by what is collected.", "kind")
-        self._dropped = counter("failures_dropped", "Failures whose text found no room.")
+        self._dropped = counter("failures_dropped", "Exchanges that found no room to be kept.")
         self._feedback = counter("feedback", "Ratings of answers.", "rating")
         self._abstentions = counter("abstentions", "Questions left unanswered.", "reason")
         self._citations = counter("citations", "Passages that answers cite.", "result")
