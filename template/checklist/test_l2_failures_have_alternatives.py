@@ -187,8 +187,6 @@ def test_without_store_and_alerts_it_refuses_and_tells_later(world: World, check
     check.that(called == 0, "store_unasked", seen=calls_seen(called), look=LOOK_STORE)
     seconds = _back(lambda: _is_first(ask(world.app)))
     check.that(seconds < BACK_SECONDS, "store_back", seen=f"{seconds:.1f} s", look=LOOK_STORE)
-    reported = until(lambda: _errors(world.telemetry) > 0, BACK_SECONDS)
-    check.that(reported, "errors_back", seen=seen_as("lines", count=0), look=LOOK_TELEMETRY)
     check.found("without_store", statuses=tally([*under_way, *refused]), seconds=f"{seconds:.1f}")
 
     # The alert about the store is still on its way: whoever takes alerts was away all the time.
@@ -201,3 +199,7 @@ def test_without_store_and_alerts_it_refuses_and_tells_later(world: World, check
     seen = seen_as("alerts", count=len(world.alerts.bodies))
     check.that(arrived, "alert", seen=seen, look=LOOK_ALERTS)
     check.found("alert_later")
+
+    # It was an error as well, and those who take errors are back since long.
+    reported = until(lambda: _errors(world.telemetry) > 0, BACK_SECONDS)
+    check.that(reported, "errors_back", seen=seen_as("lines", count=0), look=LOOK_TELEMETRY)
