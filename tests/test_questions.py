@@ -13,7 +13,18 @@ from copier import run_copy
 from genai_prices import Usage, calc_price
 from jinja2.sandbox import SandboxedEnvironment
 
-from tests.kit import CONFIG, ON_CALL, PROVIDERS, QUESTIONS, STORES, answers, generate, run
+from tests.kit import (
+    CONFIG,
+    ON_CALL,
+    PROVIDERS,
+    QUESTIONS,
+    STORES,
+    TEMPLATE,
+    answers,
+    generate,
+    run,
+)
+from tests.releases.snapshot import ROOT
 
 ASKED = {
     name: question for name, question in QUESTIONS.items() if question.get("when") is not False
@@ -102,12 +113,30 @@ def test_defaults_alone_stop_and_say_what_to_give(folder: Path) -> None:
         ),
         *("example@example.com", "me@example.org", "<on call>", "xxx", "nobody", "미정", "홍길동"),
         *("John Doe", "fill this in", "TODO", "admin@localhost", "000-0000-0000"),
+        *("123-456-7890", "555 123-4567", "010-1234-5678", "+82 10 1234 5678"),
     ],
 )
 def test_nobody_is_on_call_by_a_placeholder(folder: Path, question: str, placeholder: str) -> None:
     message = refusal(folder, ON_CALL | {question: placeholder})
     assert "reaches nobody. Say " in message
     assert question in message
+
+
+def test_the_checklist_refuses_who_the_question_refuses() -> None:
+    """Both have the one list; and neither takes a person for a placeholder."""
+    asked = (ROOT / "checks.jinja").read_text(encoding="utf-8").split("{% macro reachable")[1]
+    looked = (TEMPLATE / "checklist/test_l10_someone_is_on_call.py").read_text(encoding="utf-8")
+    words = [
+        re.findall(r'^ +r?"(.+)",$', text, re.MULTILINE)
+        for text in (
+            asked.split("~ [")[1].split("] |")[0],
+            looked.split("NOBODY = re.compile(")[1].split("re.IGNORECASE")[0],
+        )
+    ]
+    assert [word.replace(r"\\", "\\") for word in words[0]] == words[1]
+    nobody = re.compile("|".join(words[1]), re.IGNORECASE)
+    for someone in ("Todor Petrov", "010-5123-4567", "Mei", "#on-call", "ops@acme.io"):
+        assert not nobody.fullmatch(someone), someone
 
 
 @pytest.mark.parametrize("question", TEXTS)

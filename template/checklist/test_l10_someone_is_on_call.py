@@ -47,10 +47,23 @@ FAILED = 6
 ON_TRIAL = "on-trial"
 TRIED = 10
 KINDS = frozenset(get_args(Kind))
-# What is written where nobody has been named yet.
+# What is written where nobody has been named yet; the question asked refuses the same.
 NOBODY = re.compile(
-    r"[\W_]*|.*(example|changeme|change me|todo|tbd|placeholder|your[ -]).*|n/?a|none|nobody|test"
-    r"|me|name|e-?mail|phone|contact|on[ -]?call|[+0 ()-]+|.*123-?456.*|미정|없음|담당자|연락처",
+    "|".join(
+        (
+            r"[\W_]+",
+            r"(change|fill|replace|set)[ _-]?(me|this|it|in)\b.*",
+            r"tb[adc]|to ?do|fix ?me|n/?a|none|null|nil|unknown",
+            r"nobody|no ?one|someone|somebody|anyone",
+            r"test|dummy|placeholder|foo|bar|baz|x{2,}|(john|jane) doe|example\b.*|<.*>",
+            r"name|e-?mail|phone|contact|on[ _-]?call|me",
+            r"(your|my)[ _-]?(full[ _-]?)?(name|team|contact|channel)\b.*",
+            r"(your|my)[ _-]?(full[ _-]?)?(e-?mail|phone|number|address)\b.*",
+            r"홍길동|미정|없음|모름|이름|연락처|담당자",
+            r".*@(example\.[a-z]+|localhost|domain\.com|email\.com|test\.com|company\.com)",
+            r"[+0 ()-]+|.*\b123-?456.*|(.*\b)?(0|\+?82[ -]?)?10[ -]?1234[ -]?5678",
+        )
+    ),
     re.IGNORECASE,
 )
 LOOK_RUNBOOK = "RUNBOOK.md"
@@ -148,7 +161,7 @@ def _told(alert: str) -> str:
 
 def test_the_contact_is_no_example(on_call: tuple[str, str], check: Check) -> None:
     for value in on_call:
-        check.that(NOBODY.fullmatch(value) is None, "real", seen=f"'{value}'")
+        check.that(bool(value.strip()) and not NOBODY.fullmatch(value), "real", seen=f"'{value}'")
     check.found("contact", name=on_call[0], contact=on_call[1])
 
 

@@ -280,7 +280,7 @@ async def test_an_alert_holds_nothing_but_names_and_numbers(make: Makes, webhook
 async def test_alerts_speak_the_apps_language(make: Makes, webhook: Webhook) -> None:
     make.alerts(webhook.url, language="ko").report("providers")
     (message,) = await webhook.has(1)
-    assert message["title"] == "[Shop help] 모델 제공사가 응답하지 않습니다"
+    assert message["title"] == "[Shop help] 모델 제공자가 응답하지 않습니다"
     assert "담당자: Kim" in message["message"]
 
 
