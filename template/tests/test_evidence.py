@@ -284,7 +284,7 @@ def test_a_question_is_read_with_those_before_it(app: RunningApp, fake: FakeProv
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_policy_has_the_last_word(app: RunningApp, fake: FakeProvider, stream: bool) -> None:
-    fake.next(Reply(chunks=tuple("At ten [1], says Night[9]jar.")))
+    fake.next(Reply(chunks=tuple("At ten [1], says Night [9]jar.")))
     answer = ask(app, WEEKEND, stream=stream)
     assert "content_policy_violation" in answer.text
     assert "jar" not in answer.text.replace("nightjar", "")
