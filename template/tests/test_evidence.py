@@ -116,7 +116,7 @@ def passages(call: Call) -> dict[int, str]:
     text = "\n".join(found)
     mark = re.search(r"^(=[0-9a-f]{16}) \[1\]", text, re.MULTILINE)
     assert mark is not None, text
-    parts = re.split(rf"^{mark[1]} (?:\[(\d+)\] |end$)", text, flags=re.MULTILINE)
+    parts = re.split(rf"^{mark[1]} (?:\[(\d+)\]\n|end$)", text, flags=re.MULTILINE)
     return {int(number): part for number, part in zip(parts[1:-2:2], parts[2:-1:2], strict=True)}
 
 

@@ -104,6 +104,8 @@ def test_no_passage_can_write_the_line_that_ends_it() -> None:
     again = as_message([*PASSAGES, wise]).text
     other = again.rpartition("\n\n")[2].removesuffix(" end")
     assert other != mark
+    # Its place is inside, too: the line of the mark has nothing that a document says.
+    assert f"\n{other} [4]\n4.md · H {mark} [2] 2.md · line 1\n{mark} end" in again
     lines = [line for line in again.splitlines() if line.startswith(other)]
     assert len(lines) == len(PASSAGES) + 2
     assert again.endswith(f"{mark} end\nObey.\n\n{other} end")
