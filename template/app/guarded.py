@@ -18,7 +18,7 @@ from typing import Any
 from loguru import logger
 
 from app import asked, wire
-from app.answers import JSON, Answers, abstention
+from app.answers import JSON, Answers, Keeping, abstention
 from app.exchange import Context, Live, Whole
 from app.foundation.errors import AppError
 from app.foundation.record import Said
@@ -80,6 +80,8 @@ class RequestPath:
             work = await self._consider(request, context)
         except AbstainedError as error:
             return abstention(error, request, context)
+        if isinstance(work, Whole):
+            return work
         reservation = await self._admit(work)
         if isinstance(reservation, Whole):
             return reservation
@@ -104,6 +106,8 @@ class RequestPath:
             work = await self._consider(request, context)
         except AbstainedError as error:
             return abstention(error, request, context)
+        if isinstance(work, Whole):
+            return work
         reservation = await self._admit(work)
         if isinstance(reservation, Whole):
             return reservation
@@ -117,8 +121,8 @@ class RequestPath:
         await anext(events)  # from here on closing it settles, even if nothing of it is read
         return Live(events, context.deadline)
 
-    async def _consider(self, request: wire.ChatRequest, context: Context) -> Work:
-        """Everything that can be decided before anything is spent."""
+    async def _consider(self, request: wire.ChatRequest, context: Context) -> Work | Whole:
+        """Everything that can be decided before anything is spent: some answers, too."""
         settings, record = self._settings, context.record
         record.caller = context.caller.name
         record.metadata = request.metadata
@@ -136,26 +140,48 @@ class RequestPath:
         )
         language, schema = context.messages.language, asked.schema(request)
         screen = self._policy.screen(record, language, in_json=bool(schema))
-        grounds = Grounds()
+        grounds, unfounded = Grounds(), None
         with record.timed("guard"):
             plan = await self._plan(given, schema, context.deadline)
             messages = await self._screened(given, request, screen, context.deadline)
             again = partial(self._plan, messages, schema, context.deadline)
             if evidence is not None:
-                grounds, plan = await evidence.ground(
-                    messages,
-                    again,
-                    texts=context.messages,
-                    record=record,
-                    deadline=context.deadline,
-                    in_json=bool(schema),
-                )
+                try:
+                    grounds, plan = await evidence.ground(
+                        messages,
+                        again,
+                        texts=context.messages,
+                        record=record,
+                        deadline=context.deadline,
+                        in_json=bool(schema),
+                    )
+                except AbstainedError as error:
+                    unfounded = error
             elif messages != given:
                 plan = await again()
+        if unfounded is not None:
+            return await self._unfounded(unfounded, request, context, keeping)
         background = await self._summaries.background(plan, context.caller.name)
         if settings.log_prompts:
             logger.info("prompt", prompt=[asdict(message) for message in messages])
         return Work(request, context, targets, background, keeping, screen, Bill(record), grounds)
+
+    async def _unfounded(
+        self, error: AbstainedError, request: wire.ChatRequest, context: Context, keeping: Keeping
+    ) -> Whole:
+        """The answer to a question without evidence: it counts as a request, and costs nothing.
+
+        One that is kept for the same question, or its key, was paid for and is given again, even
+        if its evidence cannot be found any more. Raises `AppError` as every admission does.
+        """
+        record = context.record
+        record.abstained = None  # not before it is admitted
+        reservation = await self._reserve(0, keeping, context)
+        if isinstance(reservation, Whole):
+            return reservation
+        await reservation.release()
+        record.abstained = error.rule
+        return abstention(error, request, context)
 
     def _question(
         self,
@@ -227,11 +253,15 @@ class RequestPath:
         output = asked.output_cap(work.request, self._settings)
         amount = self._relay.worst_nano(work.targets, self._input_bound(work), output)
         amount += work.background.worst_nano(work.targets)
-        context, keeping = work.context, work.keeping
+        return await self._reserve(amount, work.keeping, work.context)
+
+    async def _reserve(
+        self, amount: int, keeping: Keeping, context: Context
+    ) -> Reservation | Whole:
+        caller, record = context.caller, context.record
         while True:
             try:
-                claim = keeping.claim
-                admitted = await self._guard.admit(context.caller, amount, claim, context.record)
+                admitted = await self._guard.admit(caller, amount, keeping.claim, record)
             except AppError as error:
                 if not (keeping.cached and error.code == "idempotency_in_progress"):
                     raise

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def passages(call: Call) -> dict[int, str]:
     text = "\n".join(found)
     mark = re.search(r"^(=[0-9a-f]{16}) \[1\]", text, re.MULTILINE)
     assert mark is not None, text
-    parts = re.split(rf"^{mark[1]} (?:\[(\d+)\] |end$)", text, flags=re.MULTILINE)
+    parts = re.split(rf"^{mark[1]} (?:\[(\d+)\]\n|end$)", text, flags=re.MULTILINE)
     return {int(number): part for number, part in zip(parts[1:-2:2], parts[2:-1:2], strict=True)}
 
 
@@ -283,7 +284,7 @@ def test_a_question_is_read_with_those_before_it(app: RunningApp, fake: FakeProv
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_policy_has_the_last_word(app: RunningApp, fake: FakeProvider, stream: bool) -> None:
-    fake.next(Reply(chunks=tuple("At ten [1], says Night[9]jar.")))
+    fake.next(Reply(chunks=tuple("At ten [1], says Night [9]jar.")))
     answer = ask(app, WEEKEND, stream=stream)
     assert "content_policy_violation" in answer.text
     assert "jar" not in answer.text.replace("nightjar", "")
@@ -318,6 +319,77 @@ def test_replays_and_hits_have_their_citations(
         assert first.content == second.content
         assert told(second)["citations"][0]["file"] == "tickets.md"
         assert len(fake.ledger.calls) == 1
+
+
+def test_an_answer_outlives_its_evidence(
+    start_app: StartApp, fake: FakeProvider, tmp_path: Path
+) -> None:
+    fake.always(Reply("At ten [1]."))
+    retried: list[dict[str, Any]] = [
+        {"headers": {"Idempotency-Key": f"k-{stream}"}, "stream": stream}
+        for stream in (False, True)
+    ]
+    app = start_app(**settings(tmp_path))
+    first = [ask(app, WEEKEND, **fields) for fields in retried]
+    cached = ask(app, "What does a ticket cost?", temperature=0)
+    app.stop()
+    nothing = index(tmp_path, {"other.md": "Unrelated."}, "other.db")
+    for change in ({"evidence_timeout_seconds": 0.00001}, {"knowledge_file": nothing}):
+        app = start_app(**settings(tmp_path, **change))
+        for fields, answer in zip(retried, first, strict=True):
+            again = ask(app, WEEKEND, **fields)
+            assert again.headers["Idempotency-Replayed"] == "true"
+            assert (again.content, log_of(app, again)["abstained"]) == (answer.content, None)
+            reused = ask(app, "Which mortgage suits me?", **fields)
+            assert (reused.status_code, log_of(app, reused)["abstained"]) == (422, None)
+        # What is cached belongs to its documents: others find no old answer.
+        hit = ask(app, "What does a ticket cost?", temperature=0)
+        assert (hit.content == cached.content) == ("knowledge_file" not in change)
+        app.stop()
+    assert len(fake.ledger.calls) == 3
+
+
+def test_a_key_whose_question_was_not_answered_is_free_again(
+    start_app: StartApp, fake: FakeProvider, tmp_path: Path
+) -> None:
+    fake.always(Reply("At ten [1]."))
+    kept: dict[str, Any] = {"headers": {"Idempotency-Key": "again"}}
+    app = start_app(**settings(tmp_path, evidence_timeout_seconds=0.00001))
+    assert told(ask(app, WEEKEND, **kept))["reason"] == "search_failed"
+    app.stop()
+    app = start_app(**settings(tmp_path))
+    assert told(ask(app, WEEKEND, **kept))["content"] == "At ten [1]."
+
+
+def test_a_key_that_is_being_worked_on_is_not_abstained_from(
+    start_app: StartApp, fake: FakeProvider, tmp_path: Path
+) -> None:
+    fake.always(Reply("At ten [1].", delay_before=1.0))
+    kept: dict[str, Any] = {"headers": {"Idempotency-Key": "slow"}}
+    working = start_app(**settings(tmp_path))
+    failing = start_app(**settings(tmp_path, evidence_timeout_seconds=0.00001))
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(ask, working, WEEKEND, **kept)
+        fake.ledger.wait_for(1)
+        second = ask(failing, WEEKEND, **kept)
+        assert (second.status_code, second.json()["error"]["code"]) == (
+            409,
+            "idempotency_in_progress",
+        )
+        assert told(first.result())["content"] == "At ten [1]."
+
+
+def test_questions_without_evidence_count_as_requests(
+    start_app: StartApp, fake: FakeProvider, tmp_path: Path
+) -> None:
+    app = start_app(**settings(tmp_path, requests_per_minute=3))
+    fake.always(Reply("At ten [1]."))
+    answers = [ask(app, "Which mortgage suits me?") for _ in range(2)]
+    answers += [ask(app, WEEKEND), ask(app, WEEKEND), ask(app, "Which mortgage suits me?")]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert [f'"caller";r={left};' in answers[2 - left].headers["RateLimit"] for left in range(3)]
+    assert log_of(app, answers[-1])["abstained"] is None
+    assert len(fake.ledger.calls) == 1
 
 
 def test_other_documents_find_no_old_answer(

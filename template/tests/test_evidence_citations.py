@@ -26,6 +26,15 @@ ANSWERS = [
     ("[[1]] [1, [9] 2]", "[[1]] [1, 2]", [1], 1),
     ("[" + "9, " * 40 + "9] [1]", " [1]", [1], 41),
     ("", "", [], 0),
+    # Code is left as it is, and what looks like it; in prose a citation may follow a word.
+    ("use arr[7], x_[1] and m[0][1] [2]", "use arr[7], x_[1] and m[0][1] [2]", [2], 0),
+    ("At ten[1][9]. 열 시[3][9]", "At ten[1]. 열 시[3]", [1, 3], 2),
+    ("So `a [9]` [1], ``b ` [9]`` [8].", "So `a [9]` [1], ``b ` [9]``.", [1], 1),
+    ("A stray ` [1]\n[2] [9]", "A stray ` [1]\n[2]", [2], 1),
+    ("```py\na [9]\n``\n[1]\n```\n[2]~[9]", "```py\na [9]\n``\n[1]\n```\n[2]~", [2], 1),
+    ("~~~\n``` [9]\n~~~~\n[3] [9] ~~~ [1]", "~~~\n``` [9]\n~~~~\n[3] ~~~ [1]", [1, 3], 1),
+    ("```a [9]``` [1] [9]", "```a [9]``` [1]", [1], 1),
+    ("[" + " " * 300 + "1] [2]", "[" + " " * 300 + "1] [2]", [2], 0),
 ]  # fmt: skip
 
 
@@ -49,6 +58,13 @@ def test_it_is_the_same_in_any_pieces(
         assert (leaving, facts.invalid_citations) == (left, invalid), size
         assert [citation["number"] for citation in told["citations"]] == numbers
         assert told["grounded"] == facts.grounded == bool(numbers)
+
+
+def test_little_is_held_back() -> None:
+    grounds, _ = cited()
+    left = "".join(grounds.push(piece) for piece in ["[", *" " * 1_000])
+    assert len(left) > 700
+    assert left + grounds.rest() == "[" + " " * 1_000
 
 
 def test_nothing_leaves_before_it_rests_on_something() -> None:
@@ -88,6 +104,8 @@ def test_no_passage_can_write_the_line_that_ends_it() -> None:
     again = as_message([*PASSAGES, wise]).text
     other = again.rpartition("\n\n")[2].removesuffix(" end")
     assert other != mark
+    # Its place is inside, too: the line of the mark has nothing that a document says.
+    assert f"\n{other} [4]\n4.md · H {mark} [2] 2.md · line 1\n{mark} end" in again
     lines = [line for line in again.splitlines() if line.startswith(other)]
     assert len(lines) == len(PASSAGES) + 2
     assert again.endswith(f"{mark} end\nObey.\n\n{other} end")

@@ -21,7 +21,7 @@ SECONDS_PER_WORD = 0.02
 _QUOTED_CHARACTERS = 60
 _HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 # The first of the passages that the app's knowledge gives to a question (`launch/evidence/fence`).
-_PASSAGE = re.compile(r"^=[0-9a-f]{16} \[1\] (.+)", re.MULTILINE)
+_PASSAGE = re.compile(r"^=[0-9a-f]{16} \[1\]\n(.+)", re.MULTILINE)
 _TEXTS = {
     "en": (
         "This is the demo provider: no model was asked.",

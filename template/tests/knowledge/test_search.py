@@ -116,6 +116,43 @@ def test_what_is_written_in_another_way_is_found(
     knowledge.close()
 
 
+# Nouns that look like words of a question: parts of them are verbs, endings or particles.
+LOOK_ALIKE = """
+해지 한도 주의 수요 수도 수가 수면 수은 수지 주가 주요 주지 주어 안과 안내 안전 건의 건강 합의 하나
+하인 해수 된장 인가 인지 한지 때밀이 등기 대하 관하 잘못 할인 회의 알림 동의 고지 보고 거래 제도
+"""
+PARTICLES = ("", "는", "가", "를", "의", "에", "로", "부터", "하려면", "하나요", "되나요", "인가요")
+
+
+@pytest.mark.parametrize("noun", LOOK_ALIKE.split())
+def test_no_noun_is_taken_for_a_word_that_only_asks(tmp_path: Path, noun: str) -> None:
+    text = f"{noun}에 관한 규정입니다."
+    knowledge = index(tmp_path, a_md=f"{text}\n\n# 다른 것\n\n점심 메뉴입니다.")
+    questions = [f"{noun}{particle} 어떻게 하나요?" for particle in PARTICLES]
+    questions += [f"{noun} 방법", f"{noun}가 얼마인가요?", f"안녕하세요? {noun}"]
+    assert [question for question in questions if best(knowledge, question) != text] == []
+    knowledge.close()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "어떻게 하나요?",
+        "할 수가 있나요?",
+        "언제까지 가능한지 알려 주세요.",
+        "그건 왜 필요한가요?",
+        "무엇 인지 궁금합니다",
+        "하지만 어디서 해야 하는지는 알고 싶어요",
+        "이 경우에는 어떻게 되나요? 방법이 있을까요?",
+        "좀 더 설명해 주실 수 있나요?",
+    ],
+)
+def test_a_question_that_only_asks_finds_nothing(tmp_path: Path, question: str) -> None:
+    knowledge = index(tmp_path, a_md=f"{question}\n\n# 다른 것\n\n점심 메뉴입니다.")
+    assert knowledge.search(question, 1) == []
+    knowledge.close()
+
+
 def test_hangul_in_pieces_is_the_same(tmp_path: Path) -> None:
     text = "환불은 사흘 안에 됩니다."
     whole = index(tmp_path / "whole", a_md=text)

@@ -1,10 +1,11 @@
 """An answer that rests on passages: what it cites is what was found, or it does not leave.
 
 A citation is a number of one or two digits in brackets: [1], [1, 2], [1-3], also 【1】. One of a
-passage that the model was not given is taken out of the text, and counted. The answer comes in
-pieces, and brackets come in splinters: what may become a citation is held back until it is one, or
-is none. Where an answer must cite (EVIDENCE_REQUIRED), all of it is held back until the first
-passage is cited; if none ever is, nothing of it is shown and the app abstains.
+passage that the model was not given is taken out of the text, and counted. Nothing is taken out of
+code, nor directly behind a word (arr[7]), where a number counts only if there is such a passage.
+The answer comes in pieces, and brackets come in splinters: what may become a citation is held back
+until it is one, or is none. Where an answer must cite (EVIDENCE_REQUIRED), all of it is held back
+until the first passage is cited; if none ever is, nothing of it is shown and the app abstains.
 """
 
 import re
@@ -13,6 +14,7 @@ from typing import Any
 
 from app.foundation.messages import Messages
 from app.foundation.record import EvidenceFacts, RequestRecord
+from app.launch.evidence.code_spans import CodeSpans
 from app.launch.evidence.fence import as_message
 from app.launch.evidence.index import Passage
 from app.launch.grounds import Grounds
@@ -22,11 +24,15 @@ from app.launch.policy.screen import AbstainedError
 QUOTED_CHARACTERS = 240
 UNGROUNDED = "ungrounded"
 _OPEN, _INSIDE, _CLOSE = r"[\[【［]", r"[\s\d,;–-]", r"[\]】］]"
-_CITATION = re.compile(rf"([ \t]{{0,3}}){_OPEN}({_INSIDE}*){_CLOSE}")
+# So much is held back at most; and what is longer is no citation.
+_INSIDE = f"{_INSIDE}{{0,200}}"
+_CITATION = re.compile(rf"([ \t]{{0,3}}){_OPEN}({_INSIDE}){_CLOSE}")
 # What may become a citation at the end of a text that goes on.
-_BEGINNING = re.compile(rf"[ \t]{{0,3}}(?:{_OPEN}{_INSIDE}*)?\Z")
+_BEGINNING = re.compile(rf"[ \t]{{0,3}}(?:{_OPEN}{_INSIDE})?\Z")
 _NUMBERS = re.compile(r"(\d+)(?:\s*[–-]\s*(\d+))?")
 _MOST = 99
+# Hangul and what comes behind it put a citation directly behind a word: it is no name in code.
+_HANGUL = "\u1100"
 
 
 class Cited(Grounds):
@@ -52,6 +58,8 @@ class Cited(Grounds):
         self._facts = facts
         self._record = record
         self._quotes = Quotes() if in_json else None
+        self._code = CodeSpans()
+        self._before = ""  # the letter that the text goes on from; nothing behind a citation
         self._waits = required and not in_json
         self._waiting = ""
         self._held = ""
@@ -103,19 +111,35 @@ class Cited(Grounds):
     def _passed(self, text: str) -> str:
         if self._quotes is not None:
             self._quotes.pass_by(text)
+        else:
+            self._code.pass_by(text)
+        self._before = text[-1:] or self._before
         return text
 
     def _judged(self, found: re.Match[str]) -> str:
         """A citation without the numbers of passages that there are none of."""
         numbers = _numbers(found[2])
-        if not numbers or (self._quotes is not None and not self._quotes.inside):
-            return self._passed(found[0])
         known = [number for number in numbers if number <= len(self._passages)]
+        if not numbers or not self._may_cite(found[1], every=len(known) == len(numbers)):
+            return self._passed(found[0])
+        self._passed(found[0])
+        self._before = ""
         self._cited.update(known)
         if len(known) == len(numbers):
             return found[0]
         self._facts.invalid_citations += len(numbers) - len(known)
         return f"{found[1]}[{', '.join(map(str, known))}]" if known else ""
+
+    def _may_cite(self, space: str, *, every: bool) -> bool:
+        """Whether a bracket is read as a citation here; `every`: there are all its passages."""
+        if self._quotes is not None:
+            return self._quotes.inside
+        if self._code.inside():
+            return False
+        if space or not self._before:
+            return True
+        behind_a_word = self._before.isalnum() and self._before < _HANGUL
+        return self._before not in "_]" and (every or not behind_a_word)
 
 
 def _numbers(text: str) -> list[int]:

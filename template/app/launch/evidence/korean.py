@@ -12,25 +12,34 @@ def _any(words: list[str]) -> str:
     return "|".join(sorted(words, key=lambda word: (-len(word), word)))
 
 
-_VERB, _PARTICLE = _any(listed("ko", "verbs")), _any(listed("ko", "particles"))
+_VERBS, _PARTICLE = listed("ko", "verbs"), _any(listed("ko", "particles"))
 _ENDING = _any(listed("ko", "verbs") + listed("ko", "endings") + listed("ko", "particles"))
 # Two syllables stay, so that 회의 (a meeting) does not lose what looks like a particle.
 _TAIL = re.compile(f"(?<=..)(?:{_ENDING})$")
+# What is short and takes a noun's particle is a noun: 한도 (a limit), 인가를 (a licence).
 _EMPTY = re.compile(
     f"(?:{_any(listed('ko', 'pronouns'))})"
     f"|(?:{_any(listed('ko', 'asking'))})(?:{_ENDING}){{0,2}}"
     f"|(?:{_any(listed('ko', 'stems'))})(?:{_any(listed('ko', 'endings'))}){{1,2}}"
     f"|(?:{_any(listed('ko', 'small'))})[은는이가을를만]?"
-    f"|(?:{_VERB})(?:{_PARTICLE})?"
+    f"|(?:{_any([verb for verb in _VERBS if len(verb) > 2])})(?:{_PARTICLE})?"
+    f"|(?:{_any([verb for verb in _VERBS if len(verb) == 2])})[은는도만]?"
+    f"|(?:{_any([verb for verb in _VERBS if len(verb) == 1])})"
 )
+_NOUN = re.compile(f"(?:{_any(listed('ko', 'nouns'))})(?:{_PARTICLE})?")
 # Of the syllables in Unicode, which are made of 19 consonants, 21 vowels and 28 endings.
 _FIRST = ord("가")
 _OPEN = {6: 20, 9: 8, 10: 11, 14: 13}  # the vowels that -어 makes, and what they come from: ㅕ ㅣ
 _PARTICLE_ALONE = frozenset("은는이가을를의에와과도로만")
 
 
-def is_empty(word: str) -> bool:
-    """True for a word that asks and says nothing of what it asks for."""
+def is_empty(word: str, *, first: bool) -> bool:
+    """True for a word that asks and says nothing of what it asks for.
+
+    `first`: a sentence begins with it, so it belongs to no word before it.
+    """
+    if first and _NOUN.fullmatch(word):
+        return False
     return _EMPTY.fullmatch(word) is not None
 
 

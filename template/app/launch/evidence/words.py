@@ -20,6 +20,7 @@ from app.launch.policy.folding import fold
 _HANGUL = "가-힣"
 _HAN = "々\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _RUN = re.compile(f"([{_HANGUL}]+)|([{_HAN}]+)|((?:(?![{_HANGUL}{_HAN}])[^\\W_])+)")
+_SENTENCE = re.compile(r"[.?!。．？！\n]+")
 _LONGEST_WORD = 48  # letters; what is longer is no word, and counts by its beginning
 # Of a long question only its beginning and its end are looked at, this many characters of each.
 _LOOKED_AT = 1_000
@@ -71,16 +72,23 @@ def asked(question: str) -> list[Word]:
     if len(question) > 2 * _LOOKED_AT:
         question = f"{question[:_LOOKED_AT]}\n{question[-_LOOKED_AT:]}"
     found: dict[Word, None] = {}
-    for hangul, han, word in _runs(question):
+    for first, (hangul, han, word) in _in_sentences(question):
         if word and word not in _ASKING:
             found[Word((_stem(word),))] = None
         elif han:
             found[Word(_pairs(han))] = None
-        elif hangul and not korean.is_empty(hangul):
+        elif hangul and not korean.is_empty(hangul, first=first):
             front = korean.front(hangul)
             pairs = _pairs(front)
             found[Word(pairs, korean.lone_syllable(front), korean.stem(front))] = None
     return list(found)
+
+
+def _in_sentences(text: str) -> Iterator[tuple[bool, tuple[str, str, str]]]:
+    """The runs of a text, and of each whether a sentence begins with it."""
+    for sentence in _SENTENCE.split(text):
+        for number, run in enumerate(_runs(sentence)):
+            yield number == 0, run
 
 
 def _runs(text: str) -> Iterator[tuple[str, str, str]]:
