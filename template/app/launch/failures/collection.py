@@ -4,6 +4,9 @@ Nothing of it lies on a request's path: what ended is put aside, and a task hide
 it, many at once. Memory is bounded. When more fails than can be put aside, failures are counted
 all the same, and their texts are dropped (`llm_app_failures_dropped_total`). While the store is
 down all of it waits; a process that dies takes its last seconds with it.
+
+The store is the one that guards money, so what lies there is bounded in bytes, whoever fills it:
+6 MB of exchanges, and 1 MB of failures for each cause.
 """
 
 import asyncio
@@ -19,7 +22,8 @@ from app.foundation.record import Said
 from app.foundation.settings import Settings
 from app.launch.failures.causes import cause_of
 from app.launch.failures.envelope import Envelopes, Facts, Text
-from app.launch.failures.hiding import Hiding, newest
+from app.launch.failures.extent import OF_A_FAILURE, OF_AN_EXCHANGE, Extent
+from app.launch.failures.hiding import Hiding
 from app.standards.visibility.metrics import Metrics
 from app.standards.visibility.redaction import Redactor
 from app.standards.visibility.request_log import RequestEnd
@@ -31,7 +35,7 @@ EXCHANGES = "exchanges"
 MOST_CAUSES = 300
 # Different examples of one cause, so that an outage pushes out nothing but its own.
 MOST_OF_A_CAUSE = 50
-MOST_EXCHANGES = 10_000
+MOST_EXCHANGES = 1_000
 WRITE_EVERY_SECONDS = 1.0
 # What one process puts aside between two writes: exchanges, and their characters.
 MOST_WAITING = 2_000
@@ -140,7 +144,7 @@ class FailureCollection:
             group[one.same] = one, times + 1
         for name, group in groups.items():
             collection = self._closed.setdefault(name, {})
-            most = MOST_WAITING if name == EXCHANGES else MOST_OF_A_CAUSE
+            _, most = self._bounds(name)
             # Hiding takes time: what would be pushed out again is not looked at.
             for one, times in list(group.values())[-most:]:
                 try:
@@ -156,9 +160,10 @@ class FailureCollection:
 
     def _entry(self, one: _Ended) -> Entry:
         if one.cause is not None:
-            return self.failure(one.cause, one.facts, _text(one.said))
+            return self.failure(one.cause, one.facts, _text(one.said, OF_A_FAILURE))
         key = self.mark(one.facts.caller or "", one.facts.request_id)
-        return Entry(key, self.envelopes.close(one.facts, _text(one.said)))
+        text = _text(one.said, OF_AN_EXCHANGE)
+        return Entry(key, self._closed_within(OF_AN_EXCHANGE, one.facts, text))
 
     def failure(self, cause: str, facts: Facts, text: Text | None, key: str | None = None) -> Entry:
         """A failure as it is kept: nothing personal, no secret, and sealed."""
@@ -170,10 +175,13 @@ class FailureCollection:
         said = [said for _, said in text.question]
         *question, answer, comment = self.hiding.hidden([*said, text.answer, text.comment])
         roles = (role for role, _ in text.question)
-        hidden = Text(tuple(zip(roles, question, strict=True)), answer, comment)
-        return Entry(
-            key or self.envelopes.mark(cause, *question), self.envelopes.close(facts, hidden)
-        )
+        hidden = OF_A_FAILURE.of(Text(tuple(zip(roles, question, strict=True)), answer, comment))
+        value = self._closed_within(OF_A_FAILURE, facts, hidden)
+        return Entry(key or self.envelopes.mark(cause, *question), value)
+
+    def _closed_within(self, extent: Extent, facts: Facts, text: Text | None) -> bytes:
+        value = self.envelopes.close(facts, text)
+        return value if len(value) <= extent.entry else self.envelopes.close(facts, None)
 
     def mark(self, caller: str, request_id: str) -> str:
         """The key of an exchange: nobody finds another caller's by its request id."""
@@ -244,5 +252,5 @@ def facts_of(end: RequestEnd) -> Facts:
     )
 
 
-def _text(said: Said | None) -> Text | None:
-    return None if said is None else Text(newest(said.question), "".join(said.answer))
+def _text(said: Said | None, extent: Extent) -> Text | None:
+    return None if said is None else extent.of(Text(said.question, "".join(said.answer)))
