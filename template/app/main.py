@@ -169,7 +169,7 @@ def create_app() -> FastAPI:
         await rollout.close()
         await guard.drain(SHUTDOWN_SECONDS)
         await budget.catch_up()
-        await failures.catch_up()
+        await failures.catch_up(SHUTDOWN_SECONDS)
         await alerts.close(SHUTDOWN_SECONDS)
         for target in connected:
             await target.provider.close()
@@ -185,7 +185,7 @@ def create_app() -> FastAPI:
         await rollout.finish()
         await guard.drain(SHUTDOWN_SECONDS)
         await budget.catch_up()
-        await failures.catch_up()
+        await failures.catch_up(SHUTDOWN_SECONDS)
         await alerts.flush(SHUTDOWN_SECONDS)
         await telemetry.flush(SHUTDOWN_SECONDS)
 

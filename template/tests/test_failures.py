@@ -14,8 +14,9 @@ from app.failures import main
 from app.foundation.record import RequestRecord, Said
 from app.foundation.settings import Settings
 from app.launch.failures.causes import FAULTS
-from app.launch.failures.collection import MOST_OF_A_CAUSE, MOST_WAITING, FailureCollection
+from app.launch.failures.collection import MOST_WAITING, FailureCollection
 from app.launch.failures.envelope import Envelopes, Facts, Text
+from app.launch.failures.outbox import MOST_OF_A_CAUSE
 from app.launch.failures.reading import failures, totals
 from app.standards.visibility.metrics import Metrics
 from app.standards.visibility.redaction import Redactor

@@ -114,6 +114,15 @@ async def test_ten_instances_that_start_at_once_share_one_schema(url: str) -> No
         await store.close()
 
 
+async def test_what_stays_in_a_collection_is_not_written_again(
+    url: str, store: PostgresStore
+) -> None:
+    for number in range(5):
+        await store.collect("bad", [Entry(str(number), b"sealed")], 100, 4)
+    assert len(await store.collected("bad", 10)) == 4
+    assert query(url, "SELECT count(*) FROM entries WHERE xmax::text <> '0'") == [(0,)]
+
+
 async def test_two_releases_run_side_by_side(
     url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,8 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 from app.launch.failures.causes import RATED_DOWN
-from app.launch.failures.collection import CAUSES, collection_of
+from app.launch.failures.collection import collection_of
 from app.launch.failures.envelope import facts_in
+from app.launch.failures.outbox import CAUSES
 from app.stores.base import Store
 
 # The causes that were met last, and of each the last examples.

@@ -672,10 +672,15 @@ BEGIN
     ON CONFLICT (name, key) DO UPDATE
     SET value = excluded.value, seen_at = excluded.seen_at, expires_at = excluded.expires_at,
         times = excluded.times + CASE WHEN e.expires_at > now THEN e.times ELSE 0 END;
+    -- What stays is counted, never locked; and no two processes take away the same surplus twice.
     DELETE FROM @app@.entries WHERE ctid = ANY (ARRAY(
-        SELECT e.ctid FROM @app@.entries e WHERE e.name = p_name
-        ORDER BY e.expires_at DESC, e.key DESC LIMIT @reap_rows@ OFFSET p_at_most
-        FOR UPDATE SKIP LOCKED
+        SELECT e.ctid FROM @app@.entries e WHERE e.ctid = ANY (ARRAY(
+            SELECT o.ctid FROM @app@.entries o WHERE o.name = p_name
+            ORDER BY o.expires_at, o.key LIMIT (
+                SELECT greatest(0, least(count(*) - p_at_most, @reap_rows@))
+                FROM @app@.entries c WHERE c.name = p_name
+            )
+        )) FOR UPDATE SKIP LOCKED
     ));
 END $$ LANGUAGE plpgsql;
 

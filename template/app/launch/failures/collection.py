@@ -4,13 +4,14 @@ Nothing of it lies on a request's path: what ended is put aside, and a task hide
 it, many at once. Memory is bounded. When more fails than can be put aside, failures are counted
 all the same, and their texts are dropped (`llm_app_failures_dropped_total`). While the store is
 down all of it waits; a process that dies takes its last seconds with it.
+
+The store is the one that guards money, so what lies there is bounded in bytes, whoever fills it:
+6 MB of exchanges, and 1 MB of failures for each cause.
 """
 
 import asyncio
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from loguru import logger
@@ -19,25 +20,18 @@ from app.foundation.record import Said
 from app.foundation.settings import Settings
 from app.launch.failures.causes import cause_of
 from app.launch.failures.envelope import Envelopes, Facts, Text
-from app.launch.failures.hiding import Hiding, newest
+from app.launch.failures.extent import OF_A_FAILURE, OF_AN_EXCHANGE, Extent
+from app.launch.failures.hiding import Hiding
+from app.launch.failures.outbox import CAUSES, EXCHANGES, MOST_OF_A_CAUSE, Outbox
 from app.standards.visibility.metrics import Metrics
 from app.standards.visibility.redaction import Redactor
 from app.standards.visibility.request_log import RequestEnd
-from app.stores.base import Entry, Store, StoreUnavailableError
+from app.stores.base import Entry, Store
 
-# All causes, each with how often it was met; examples lie in a collection for each cause.
-CAUSES = "failures"
-EXCHANGES = "exchanges"
-MOST_CAUSES = 300
-# Different examples of one cause, so that an outage pushes out nothing but its own.
-MOST_OF_A_CAUSE = 50
-MOST_EXCHANGES = 10_000
 WRITE_EVERY_SECONDS = 1.0
 # What one process puts aside between two writes: exchanges, and their characters.
 MOST_WAITING = 2_000
 MOST_CHARACTERS = 8_000_000
-# Entries of one step of the store.
-BATCH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +70,25 @@ class FailureCollection:
         self._keep_failures = settings.failures_ttl_seconds
         self._keep_exchanges = settings.feedback_seconds
         self._store = store
-        self._metrics = metrics
+        self.metrics = metrics
         self._ended: list[_Ended] = []
         self._characters = 0
         self._dropped = 0
-        self._counts: Counter[str] = Counter()
-        # By collection and key: closed, and not yet written.
-        self._closed: dict[str, dict[str, Entry]] = {}
+        self._outbox = Outbox(
+            store, self._keep_failures, self._keep_exchanges, metrics.failure_dropped
+        )
         self._writing = asyncio.Lock()
-        self._catching_up: asyncio.Task[None] | None = None
+        # The run that has not begun, for whoever wants one; and the one that goes on.
+        self._next: asyncio.Task[bool] | None = None
+        self._running: asyncio.Task[bool] | None = None
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="failures")
 
     def request_ended(self, end: RequestEnd) -> None:
         """Put it aside, where it failed or may be rated. Never waits."""
         cause, record = cause_of(end), end.record
         if cause is not None and self._keep_failures:
-            self._metrics.failure(cause.partition(":")[0])
-            self._counts[cause] += 1
+            self.metrics.failure(cause.partition(":")[0])
+            self._outbox.counts[cause] += 1
             self._put_aside(_Ended(cause, facts_of(end), record.said))
         answered = record.said is not None and record.error_code is None
         if self._keep_exchanges and answered and end.outcome == "ok":
@@ -102,7 +98,7 @@ class FailureCollection:
         size = ended.size
         if len(self._ended) >= MOST_WAITING or self._characters + size > MOST_CHARACTERS:
             self._dropped += 1
-            self._metrics.failure_dropped()
+            self.metrics.failure_dropped()
             return
         self._ended.append(ended)
         self._characters += size
@@ -113,23 +109,33 @@ class FailureCollection:
             await asyncio.sleep(WRITE_EVERY_SECONDS)
             await self.catch_up()
 
-    async def catch_up(self) -> None:
-        """Write what was put aside; later, where the store is down."""
+    async def catch_up(self, within: float | None = None) -> bool:
+        """Write what was put aside. False where some of it waits still: the store is down, or
+        `within` seconds have passed, and the run goes on.
+        """
         # In a task of its own: one that is cancelled half-way would lose it, or write it twice.
-        self._catching_up = asyncio.create_task(self._catch_up())
-        await asyncio.shield(self._catching_up)
+        # All who come while another run goes on share the next.
+        if self._next is None:
+            self._next = asyncio.create_task(self._catch_up())
+        run = self._next
+        done, _ = await asyncio.wait({run}, timeout=within)
+        return bool(done) and run.result()
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self) -> bool:
         async with self._writing:
+            self._running, self._next = self._next, None
             if self._dropped:
                 logger.warning("failures dropped", count=self._dropped)
                 self._dropped = 0
             ended, self._ended, self._characters = self._ended, [], 0
-            if ended:
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._beside, self._close, ended)
-            with suppress(StoreUnavailableError):
-                await self._write()
+            try:
+                if ended:
+                    loop = asyncio.get_running_loop()
+                    await loop.run_in_executor(self._beside, self._close, ended)
+                return await self._outbox.write()
+            except Exception:
+                logger.exception("failures could not be written")
+                return False
 
     def _close(self, ended: list[_Ended]) -> None:
         groups: dict[str, dict[object, tuple[_Ended, int]]] = {}
@@ -139,8 +145,7 @@ class FailureCollection:
             _, times = group.pop(one.same, (one, 0))
             group[one.same] = one, times + 1
         for name, group in groups.items():
-            collection = self._closed.setdefault(name, {})
-            most = MOST_WAITING if name == EXCHANGES else MOST_OF_A_CAUSE
+            _, most = self._outbox.bounds(name)
             # Hiding takes time: what would be pushed out again is not looked at.
             for one, times in list(group.values())[-most:]:
                 try:
@@ -148,17 +153,14 @@ class FailureCollection:
                 except Exception:
                     logger.exception("a failure could not be kept")
                     continue
-                known = collection.pop(entry.key, None)
-                times += known.times if known is not None else 0
-                collection[entry.key] = Entry(entry.key, entry.value, times)
-            for key in list(collection)[:-most]:
-                del collection[key]
+                self._outbox.add(name, replace(entry, times=times))
 
     def _entry(self, one: _Ended) -> Entry:
         if one.cause is not None:
-            return self.failure(one.cause, one.facts, _text(one.said))
+            return self.failure(one.cause, one.facts, _text(one.said, OF_A_FAILURE))
         key = self.mark(one.facts.caller or "", one.facts.request_id)
-        return Entry(key, self.envelopes.close(one.facts, _text(one.said)))
+        text = _text(one.said, OF_AN_EXCHANGE)
+        return Entry(key, self._closed_within(OF_AN_EXCHANGE, one.facts, text))
 
     def failure(self, cause: str, facts: Facts, text: Text | None, key: str | None = None) -> Entry:
         """A failure as it is kept: nothing personal, no secret, and sealed."""
@@ -170,10 +172,13 @@ class FailureCollection:
         said = [said for _, said in text.question]
         *question, answer, comment = self.hiding.hidden([*said, text.answer, text.comment])
         roles = (role for role, _ in text.question)
-        hidden = Text(tuple(zip(roles, question, strict=True)), answer, comment)
-        return Entry(
-            key or self.envelopes.mark(cause, *question), self.envelopes.close(facts, hidden)
-        )
+        hidden = OF_A_FAILURE.of(Text(tuple(zip(roles, question, strict=True)), answer, comment))
+        value = self._closed_within(OF_A_FAILURE, facts, hidden)
+        return Entry(key or self.envelopes.mark(cause, *question), value)
+
+    def _closed_within(self, extent: Extent, facts: Facts, text: Text | None) -> bytes:
+        value = self.envelopes.close(facts, text)
+        return value if len(value) <= extent.entry else self.envelopes.close(facts, None)
 
     def mark(self, caller: str, request_id: str) -> str:
         """The key of an exchange: nobody finds another caller's by its request id."""
@@ -196,29 +201,6 @@ class FailureCollection:
     async def _change(self, cause: str, entries: list[Entry], key: str) -> None:
         name, keep = collection_of(cause), max(self._keep_failures, 1)
         await self._store.collect(name, entries, keep, MOST_OF_A_CAUSE, [key])
-
-    async def _write(self) -> None:
-        for name, waiting in list(self._closed.items()):
-            keep, most = self._bounds(name)
-            while waiting:
-                some = list(waiting.values())[:BATCH]
-                await self._store.collect(name, some, keep, most)
-                for entry in some:
-                    del waiting[entry.key]
-            del self._closed[name]
-        if self._counts:
-            counts = [Entry(cause, b"", times) for cause, times in self._counts.items()]
-            self._counts.clear()
-            try:
-                await self._store.collect(CAUSES, counts, self._keep_failures, MOST_CAUSES)
-            except BaseException:
-                self._counts.update({entry.key: entry.times for entry in counts})
-                raise
-
-    def _bounds(self, name: str) -> tuple[int, int]:
-        if name == EXCHANGES:
-            return self._keep_exchanges, MOST_EXCHANGES
-        return self._keep_failures, MOST_OF_A_CAUSE
 
 
 def collection_of(cause: str) -> str:
@@ -244,5 +226,5 @@ def facts_of(end: RequestEnd) -> Facts:
     )
 
 
-def _text(said: Said | None) -> Text | None:
-    return None if said is None else Text(newest(said.question), "".join(said.answer))
+def _text(said: Said | None, extent: Extent) -> Text | None:
+    return None if said is None else extent.of(Text(said.question, "".join(said.answer)))

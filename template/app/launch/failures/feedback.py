@@ -10,13 +10,9 @@ from app.foundation.errors import AppError
 from app.foundation.record import RequestRecord
 from app.foundation.settings import Settings
 from app.launch.failures.causes import RATED_DOWN
-from app.launch.failures.collection import (
-    EXCHANGES,
-    MOST_EXCHANGES,
-    WRITE_EVERY_SECONDS,
-    FailureCollection,
-)
+from app.launch.failures.collection import WRITE_EVERY_SECONDS, FailureCollection
 from app.launch.failures.envelope import Text
+from app.launch.failures.outbox import EXCHANGES, MOST_EXCHANGES
 from app.standards.spending.guard import Guard
 from app.standards.spending.identity import Caller
 from app.standards.visibility.metrics import Metrics
@@ -48,6 +44,7 @@ class Feedback:
         collection: FailureCollection,
     ) -> None:
         self._seconds = settings.feedback_seconds
+        self._patience = settings.store_timeout_seconds
         self._store = store
         self._guard = guard
         self._metrics = metrics
@@ -85,11 +82,13 @@ class Feedback:
     async def _rated(self, request_id: str, caller: Caller) -> Entry | None:
         names = dict.fromkeys((request_id, request_id.removeprefix(_PREFIX)))
         keys = [self._collection.mark(caller.name, name) for name in names]
-        await self._collection.catch_up()
+        written = await self._collection.catch_up(self._patience)
         for pause in (WRITE_EVERY_SECONDS + 0.5, None):
             for key in keys:
                 if found := await self._store.collected(EXCHANGES, 1, key):
                     return found[0]
             if pause is not None:
                 await asyncio.sleep(pause)  # another process may be about to write it
+        if not written:
+            raise StoreUnavailableError("the answer may be one that waits to be written")
         return None

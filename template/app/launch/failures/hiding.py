@@ -7,10 +7,6 @@ from app.launch.policy.rules import OneSide, Rule
 from app.launch.policy.vault import Vault
 from app.standards.visibility.redaction import Redactor
 
-# Characters of a question, the newest of it; RE2 takes a few milliseconds for as many.
-MOST_OF_A_QUESTION = 16_000
-MOST_OF_A_COMMENT = 2_000
-
 
 class Hiding:
     """Puts `[EMAIL_1]` and the like in the place of what must not be kept."""
@@ -35,15 +31,3 @@ class Hiding:
             parts += [text[last : hit.start], vault.hide(hit.label, value, restore=False)]
             last = hit.end
         return "".join([*parts, text[last:]])
-
-
-def newest(question: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """The newest turns, as many as fit; the one that does not is cut at its beginning."""
-    kept: list[tuple[str, str]] = []
-    room = MOST_OF_A_QUESTION
-    for role, text in reversed(question):
-        if room <= 0:
-            break
-        kept.append((role, text[-room:]))
-        room -= len(text)
-    return tuple(reversed(kept))

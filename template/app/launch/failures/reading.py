@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from app.launch.failures.causes import RATED_DOWN
-from app.launch.failures.collection import CAUSES, MOST_CAUSES, MOST_OF_A_CAUSE, collection_of
+from app.launch.failures.collection import collection_of
 from app.launch.failures.envelope import Envelopes, Facts, Text
+from app.launch.failures.outbox import CAUSES, MOST_CAUSES, MOST_OF_A_CAUSE
 from app.stores.base import Store
 
 
