@@ -28,7 +28,7 @@ from tests.running import ROOT, RunningApp, clean_environment
 from tests.servers import store_environment, store_url
 from tests.test_canary import CANDIDATE, NAME, ON_TRIAL, PROVEN
 from tests.test_error_budget import FUNCTION
-from tests.test_switches import turned
+from tests.test_switches import SEEN_SECONDS, turned
 
 PRICES = {PROVEN: (1000, 2000), CANDIDATE: (1000, 2000)}  # nano-dollars a token
 TOLD = "비밀번호 재설정 방법을 알려 주세요"
@@ -240,6 +240,23 @@ def test_it_is_a_share_that_a_switch_turns_off(
             ask(http)
         time.sleep(0.1)
     assert {call.model for call in fake.ledger.calls} == {PROVEN}
+
+
+def test_a_candidate_that_is_switched_off_is_not_mirrored_to(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    app = start_app(shadow_percent=100, shadow_daily_cost_cap_usd=1, **ON_TRIAL)
+    with app.http() as http, app.http("admin") as operator:
+        ask(http)
+        until(lambda: outcomes(app) == {"answered": 1})
+        turn = {"name": f"model:{CANDIDATE}", "off": True, "why": "the bill"}
+        assert operator.post("/ops/switches", json=turn).status_code == 200
+        time.sleep(SEEN_SECONDS)
+        for _ in range(4):
+            assert ask(http).status_code == 200
+        until(lambda: outcomes(app) == {"answered": 1, "switched_off": 4})
+    fake.ledger.idle()
+    assert [call.model for call in fake.ledger.calls].count(CANDIDATE) == 1
 
 
 async def test_a_function_waits_for_it_before_it_is_frozen(

@@ -42,7 +42,7 @@ LEAST_SECONDS = 1.0
 SHARE_OF_CAP = Decimal("0.1")
 
 ShadowOutcome = Literal[
-    "answered", "failed", "cancelled", "busy", "cut_off", "store", "cap", "no_time"
+    "answered", "failed", "cancelled", "busy", "cut_off", "switched_off", "store", "cap", "no_time"
 ]
 
 
@@ -162,6 +162,9 @@ class Shadow:
         candidate, asked = self._candidate, mirror.call
         if candidate is None:
             return "cancelled"
+        # Again: what was on when the answer was drawn may be off when it is given.
+        if not (self._switches.is_on(SHADOW) and self._switches.may_ask(candidate)):
+            return "switched_off"
         record = RequestRecord(asked.record.request_id)
         call = Call(
             asked.prompt,
