@@ -17,6 +17,7 @@ from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Status
 from tests.running import RunningApp
 from tests.stores import Clock
+from tests.test_canary import CANDIDATE, ON_TRIAL, PROVEN
 
 QUESTION = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
 WRITTEN_SECONDS = 8.0
@@ -119,6 +120,29 @@ def test_they_add_up_with_the_providers_ledger_and_with_the_metrics(
     assert again["totals"]["asked"] == totals["asked"]
     assert again["totals"]["cost_usd"] == pytest.approx(billed)
     assert len(again["series"]["answered"]) == 168
+
+
+def test_what_shadow_traffic_costs_is_shown_under_the_candidate(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    app = start_app(shadow_percent=100, shadow_daily_cost_cap_usd=1, **ON_TRIAL)
+    with app.http() as http:
+        for _ in range(3):
+            assert http.post("/v1/chat/completions", json=QUESTION).status_code == 200
+            fake.ledger.idle()
+    deadline = time.monotonic() + WRITTEN_SECONDS
+    while (counted := metrics(app))["shadow_total answered"] < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    shown = state(app)
+    rows = {row["model"]: row["usd"] for row in shown["totals"]["cost_by_model"]}
+    asked = fake.ledger.usage_by_model()
+    billed = {model: (u.prompt + 2 * u.completion) / 1e6 for model, u in asked.items()}
+    assert set(billed) == {PROVEN, CANDIDATE}
+    assert rows == pytest.approx(billed)
+    for model, usd in rows.items():
+        assert usd == pytest.approx(counted[f"cost_usd_total {model}"]), model
+    assert shown["totals"]["cost_usd"] == pytest.approx(shown["spending"]["settled_usd"])
 
 
 async def test_a_week_is_small_and_what_is_older_is_not_in_it(store: Store, clock: Clock) -> None:
