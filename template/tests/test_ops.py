@@ -11,7 +11,7 @@ import pytest
 
 from app.foundation.project import load_project
 from app.launch.switches import LOOK_EVERY_SECONDS, PATIENCE_SECONDS
-from app.ops.door import WRONG_TOKENS
+from app.ops.door import WRONG_SECONDS, WRONG_TOKENS
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Status
 from tests.running import (
@@ -133,6 +133,29 @@ def test_another_token_ends_all_sessions_and_wrong_ones_are_slowed_and_then_refu
             assert int(late.headers["retry-after"]) == 60
     lines = rotated.log_lines(message="wrong admin token")
     assert [line["network"] for line in lines] == ["127.0.0.1"] * WRONG_TOKENS.amount
+
+
+def test_wrong_tokens_count_together_wherever_they_are_tried(start_app: StartApp) -> None:
+    app = start_app(trusted_proxies="127.0.0.0/8")
+    paths = ("/metrics", "/docs", "/openapi.json", "/ops/state")
+
+    def status(path: str, address: str, token: str | None = ADMIN_TOKEN) -> int:
+        headers = {"X-Forwarded-For": address}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        with app.http(None, **headers) as http:
+            return http.get(path).status_code
+
+    for _ in range(WRONG_TOKENS.amount + 1):  # who brings no token has guessed nothing
+        assert status("/metrics", "192.0.2.1", None) == 401
+    started = time.monotonic()
+    for number in range(WRONG_TOKENS.amount):
+        assert status(paths[number % len(paths)], "192.0.2.1", f"guess-{number}") == 401
+    assert time.monotonic() - started > 0.4 * WRONG_TOKENS.amount
+    assert {status(path, "192.0.2.1") for path in paths} == {429}
+    started = time.monotonic()
+    assert {status(path, "192.0.2.2") for path in paths} == {200}
+    assert time.monotonic() - started < WRONG_SECONDS
 
 
 @pytest.mark.parametrize("method", ["DELETE", "POST"])
