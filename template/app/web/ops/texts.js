@@ -23,6 +23,7 @@ const en = {
   isCutOff: (provider) => `${provider} fails and is spared by this process.`,
   isBurning: (slo) => `The error budget of "${slo}" burns too fast.`,
   isDear: (percent) => `${percent} of today's cap is spent.`,
+  isDearCaller: (name, percent) => `${name} has spent ${percent} of its cap for today.`,
   runbook: "RUNBOOK.md says for each alert what to do.",
   onCall: "On call:",
 
@@ -154,6 +155,7 @@ const ko = {
   isCutOff: (provider) => `${provider} 호출이 계속 실패해 이 프로세스가 잠시 쓰지 않습니다.`,
   isBurning: (slo) => `'${slo}' 오류 예산이 너무 빨리 줄고 있습니다.`,
   isDear: (percent) => `오늘 한도의 ${percent}를 썼습니다.`,
+  isDearCaller: (name, percent) => `${name} 호출자가 오늘 한도의 ${percent}를 썼습니다.`,
   runbook: "알림마다 할 일이 RUNBOOK.md에 있습니다.",
   onCall: "당직:",
 
