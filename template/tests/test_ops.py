@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from app.foundation.project import load_project
-from app.launch.switches import LOOK_EVERY_SECONDS, PATIENCE_SECONDS
+from app.launch.switches import CANARY, LOOK_EVERY_SECONDS, PATIENCE_SECONDS, SHADOW, SPENDING
 from app.ops.door import WRONG_SECONDS, WRONG_TOKENS
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Status
@@ -211,8 +211,9 @@ def test_a_switch_is_turned_from_the_page_within_seconds_and_leaves_a_line(
     app: RunningApp,
 ) -> None:
     with signed_in(app) as http, app.http() as caller:
-        no_reason = {"name": "spending", "off": True, "why": ""}
-        assert http.post("/ops/switches", json=no_reason).status_code == 400
+        for blank in ("", " ", " \u3000\t"):
+            no_reason = {"name": "spending", "off": True, "why": blank}
+            assert http.post("/ops/switches", json=no_reason).status_code == 400
         unknown = {"name": "provider:nobody", "off": True, "why": "x"}
         assert http.post("/ops/switches", json=unknown).status_code == 404
         for off, why in ((True, "the bill"), (False, "paid")):
@@ -321,6 +322,11 @@ def test_the_page_and_everything_it_names(app: RunningApp) -> None:
             assert "innerHTML" not in asset.text
             assert "import(" not in asset.text
             sizes.append(len(asset.content))
+    # Before a switch is turned, the page says what it does, in each language.
+    asks, texts = ((folder / name).read_text("utf-8") for name in ("ops.js", "texts.js"))
+    for name in (SPENDING, CANARY, SHADOW):
+        assert f"{name}: texts.effect{name.title()}" in asks, name
+        assert texts.count(f"effect{name.title()}:") == 2, name
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy

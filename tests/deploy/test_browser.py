@@ -242,6 +242,9 @@ def test_a_switch_is_turned_by_keyboard_and_never_by_accident(
         expect(page.locator("#why")).to_be_focused()
         page.keyboard.press("Enter")  # without a reason
         expect(page.locator("#turn")).to_be_visible()
+        page.keyboard.type("   ")
+        page.keyboard.press("Enter")
+        expect(page.locator("#turn-said")).to_have_text("Write a reason.")
         page.keyboard.press("Escape")
         expect(page.locator("#turn")).to_be_hidden()
         assert served.ask() == 200

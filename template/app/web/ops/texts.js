@@ -127,8 +127,10 @@ const en = {
   effectSpending: "Every question is refused until it is on again.",
   effectTarget: "The app asks the others in their order; where none is left, it refuses.",
   effectCanary: "Every question goes to the proven models.",
+  effectShadow: "No answer is asked of the candidate for comparison. What callers get stays the same.",
   effectOn: "It is used again by every process within seconds.",
   why: "Reason, for those who are on call with you",
+  whyMissing: "Write a reason.",
   cancel: "Cancel",
 };
 
@@ -259,8 +261,10 @@ const ko = {
   effectSpending: "다시 켤 때까지 모든 질문을 거절합니다.",
   effectTarget: "나머지 제공자에게 순서대로 질문하고, 남은 곳이 없으면 거절합니다.",
   effectCanary: "모든 질문을 검증된 모델에 보냅니다.",
+  effectShadow: "비교하려고 후보에게 물어보던 것을 멈춥니다. 호출자가 받는 답변은 그대로입니다.",
   effectOn: "몇 초 안에 모든 프로세스가 다시 씁니다.",
   why: "함께 당직을 서는 사람에게 남기는 이유",
+  whyMissing: "이유를 적어 주세요.",
   cancel: "취소",
 };
 
