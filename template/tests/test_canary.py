@@ -264,6 +264,10 @@ def test_the_verdict_compares_with_the_proven_model() -> None:
     assert judged([*all_bad, *down], BUDGETS, 20) is None
     # A slow one.
     late = counted("canary", "latency", 20, 20)
+    # Slow it is by comparison: with the canary at 100 % there is nothing to compare it to.
+    assert judged(late, BUDGETS, 20) is None
+    assert judged([*late, *counted("stable", "latency", 19, 0)], BUDGETS, 20) is None
+    assert judged([*late, *counted("stable", "latency", 20, 0)], BUDGETS, 20) is not None
     found = judged([*late, *counted("stable", "latency", 990, 10)], BUDGETS, 20)
     assert found is not None
     assert found.slo == "latency"
