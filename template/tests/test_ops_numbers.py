@@ -14,6 +14,7 @@ import pytest
 
 from app.foundation.errors import KINDS
 from app.foundation.project import load_project
+from app.launch.tally import MOST, Tally
 from app.ops.aggregates import BETWEEN, COUNTER, OTHERS, Callers
 from app.ops.summary import RANGES, Summary, quantile
 from app.stores.base import Admission, Cap, Connection, Count, Settlement, Store
@@ -175,6 +176,19 @@ async def test_a_caller_at_its_cap_is_shown_whenever_it_was_busy(
         assert (bob["name"], bob["settled_usd"]) == ("bob", pytest.approx(0.81)), shown
         assert bob["settled_usd"] > bob["warning_usd"] == 0.8
         assert bool(found["totals"]["cost_by_caller"]) == (shown != "hour")
+
+
+async def test_what_no_store_can_hold_does_not_hold_up_the_rest(store: Store) -> None:
+    tally = Tally(store)
+    tally.add(COUNTER, "absurd", 10**21)
+    tally.add(COUNTER, "large", MOST)
+    tally.add(COUNTER, "large", 1)
+    tally.add(COUNTER, "small")
+    assert await tally.write()
+    found = {count.label: count.value for count in await store.counted(COUNTER, 60, 1)}
+    assert found["small"] == 1
+    assert "absurd" not in found
+    assert found["large"] == pytest.approx(MOST)
 
 
 async def test_a_week_is_small_and_what_is_older_is_not_in_it(store: Store, clock: Clock) -> None:

@@ -23,7 +23,7 @@ from app.standards.availability.breaker import FAILURES_TO_OPEN
 from app.standards.visibility.metrics import BUCKETS
 from app.stores.base import Connection, Store
 from tests.conftest import StartApp
-from tests.fake_provider import FakeProvider, Hang, Reply, Status
+from tests.fake_provider import FakeProvider, Hang, Reply, Status, Usage
 from tests.running import ROOT, RunningApp, clean_environment
 from tests.servers import store_environment, store_url
 from tests.test_canary import CANDIDATE, NAME, ON_TRIAL, PROVEN
@@ -166,6 +166,22 @@ def test_the_answers_are_compared_and_not_shown(
     assert [text for role, text in seen[0].messages if role == "user"] == [f"{TOLD} [EMAIL_1]"]
     assert len(seen) == 3 + FAILURES_TO_OPEN
     assert cost * 10**9 == pytest.approx(fake.ledger.cost_nano(PRICES))
+
+
+def test_absurd_usage_is_compared_as_it_is_charged(
+    start_app: StartApp, fake: FakeProvider, tmp_path: Path
+) -> None:
+    app = start_app(shadow_percent=100, shadow_daily_cost_cap_usd=1, **ON_TRIAL)
+    fake.next(Reply("설정에서 바꾸세요", usage=Usage(10**18, 10**18), billed=Usage(20, 8)))
+    with app.http() as http:
+        assert ask(http).status_code == 200
+        (line,) = until(lambda: app.log_lines(message="shadow compared"))
+        charged = app.metric("daily_cost_usd") - line["candidate_cost_usd"]
+        assert line["stable_cost_usd"] == pytest.approx(charged)
+        assert ask(http).status_code == 200
+        until(lambda: outcomes(app) == {"answered": 2})
+    app.stop()
+    assert reported(tmp_path, "shadow", "requests") == ["2", "2"]
 
 
 def test_its_money_keeps_below_both_caps(start_app: StartApp, fake: FakeProvider) -> None:

@@ -76,10 +76,10 @@ class Mirror:
 
     @property
     def heard(self) -> Heard:
-        """The whole answer."""
-        usage = self._usage
-        nano = self.target.price.cost_nano(usage) if usage else 0
-        return Heard("".join(self._texts), self._reason, usage, self._seconds, nano)
+        """The whole answer, with what the bill says that it cost: what is stated may be absurd."""
+        charges = self.call.record.charges
+        nano = charges[-1].nano if charges else 0
+        return Heard("".join(self._texts), self._reason, self._usage, self._seconds, nano)
 
 
 class Shadow:
