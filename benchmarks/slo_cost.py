@@ -103,6 +103,7 @@ async def inside(store_name: str, url: str) -> dict[str, float]:
     async def count() -> None:
         aggregates.attempt("openai", "gpt-5", "ok")
         aggregates.request_ended(end)
+        aggregates.charged(end.record)
 
     async def write() -> None:
         await judge()

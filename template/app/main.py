@@ -53,7 +53,7 @@ from app.standards.visibility.request_log import RequestLog
 from app.standards.visibility.telemetry import Telemetry
 from app.stores.choose import choose_store
 from app.summaries import Summaries
-from app.targets import build_candidate, build_targets
+from app.targets import all_connected, build_candidate, build_targets
 from app.watch import Watch
 from app.yours import routes as yours
 
@@ -100,7 +100,7 @@ def create_app() -> FastAPI:
     # 3. availability
     targets = build_targets(settings, watch.breaker)
     candidate = build_candidate(settings, targets, watch.candidate_breaker)
-    connected = targets if candidate is None else (*targets, candidate)
+    connected = all_connected(targets, candidate)
     relay = Relay(
         max_attempts=settings.max_attempts,
         read_timeout=settings.read_timeout_seconds,

@@ -55,3 +55,10 @@ def build_candidate(
     name, model = found.provider.name, found.provider.model
     breaker = Breaker(lambda is_open: on_breaker(name, model, is_open))
     return Target(found.provider, found.price, breaker, on_trial=True)
+
+
+def all_connected(targets: tuple[Target, ...], candidate: Target | None) -> tuple[Target, ...]:
+    """Every provider that is connected, once: the candidate may be one of the targets."""
+    if candidate is None or any(target.provider is candidate.provider for target in targets):
+        return targets
+    return (*targets, candidate)

@@ -112,6 +112,7 @@ class Watch:
 
     def charged(self, record: RequestRecord) -> None:
         """What a request, or a call beside it, has cost."""
+        self._aggregates.charged(record)
         metrics = self._metrics
         for charge in record.charges:
             provider, model = charge.provider, charge.model

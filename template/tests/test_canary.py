@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.launch.rollout.canary import is_in
 from app.launch.rollout.judging import CUT_OFF, Whose, chance_of, judged, label
+from app.providers.demo import Demo
+from app.providers.prices import find_price
+from app.standards.availability.breaker import Breaker
+from app.standards.availability.relay import Target
 from app.stores.base import Count
+from app.targets import all_connected
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Hang, Status
 from tests.running import RunningApp, production
@@ -224,6 +230,16 @@ def test_a_candidate_that_cannot_run_is_reported_at_the_start(
         assert f"  CANDIDATE: {expected}" in ended.stderr
 
 
+def test_a_candidate_that_is_a_stand_in_too_is_connected_once() -> None:
+    proven, stand_in, other = (
+        Target(Demo(model), find_price("demo", "", None, None), Breaker())
+        for model in ("proven", "stand-in", "other")
+    )
+    assert all_connected((proven, stand_in), None) == (proven, stand_in)
+    assert all_connected((proven, stand_in), replace(stand_in, on_trial=True)) == (proven, stand_in)
+    assert all_connected((proven, stand_in), other) == (proven, stand_in, other)
+
+
 def counted(whose: Whose, slo: Any, good: int, bad: int, age: int = 1) -> list[Count]:
     values = ((True, good), (False, bad))
     return [Count(age, label(whose, slo, is_good), n) for is_good, n in values if n]
@@ -248,6 +264,10 @@ def test_the_verdict_compares_with_the_proven_model() -> None:
     assert judged([*all_bad, *down], BUDGETS, 20) is None
     # A slow one.
     late = counted("canary", "latency", 20, 20)
+    # Slow it is by comparison: with the canary at 100 % there is nothing to compare it to.
+    assert judged(late, BUDGETS, 20) is None
+    assert judged([*late, *counted("stable", "latency", 19, 0)], BUDGETS, 20) is None
+    assert judged([*late, *counted("stable", "latency", 20, 0)], BUDGETS, 20) is not None
     found = judged([*late, *counted("stable", "latency", 990, 10)], BUDGETS, 20)
     assert found is not None
     assert found.slo == "latency"

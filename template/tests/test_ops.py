@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from app.foundation.project import load_project
-from app.launch.switches import LOOK_EVERY_SECONDS, PATIENCE_SECONDS
-from app.ops.door import WRONG_TOKENS
+from app.launch.switches import CANARY, LOOK_EVERY_SECONDS, PATIENCE_SECONDS, SHADOW, SPENDING
+from app.ops.door import WRONG_SECONDS, WRONG_TOKENS
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Status
 from tests.running import (
@@ -135,6 +135,29 @@ def test_another_token_ends_all_sessions_and_wrong_ones_are_slowed_and_then_refu
     assert [line["network"] for line in lines] == ["127.0.0.1"] * WRONG_TOKENS.amount
 
 
+def test_wrong_tokens_count_together_wherever_they_are_tried(start_app: StartApp) -> None:
+    app = start_app(trusted_proxies="127.0.0.0/8")
+    paths = ("/metrics", "/docs", "/openapi.json", "/ops/state")
+
+    def status(path: str, address: str, token: str | None = ADMIN_TOKEN) -> int:
+        headers = {"X-Forwarded-For": address}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        with app.http(None, **headers) as http:
+            return http.get(path).status_code
+
+    for _ in range(WRONG_TOKENS.amount + 1):  # who brings no token has guessed nothing
+        assert status("/metrics", "192.0.2.1", None) == 401
+    started = time.monotonic()
+    for number in range(WRONG_TOKENS.amount):
+        assert status(paths[number % len(paths)], "192.0.2.1", f"guess-{number}") == 401
+    assert time.monotonic() - started > 0.4 * WRONG_TOKENS.amount
+    assert {status(path, "192.0.2.1") for path in paths} == {429}
+    started = time.monotonic()
+    assert {status(path, "192.0.2.2") for path in paths} == {200}
+    assert time.monotonic() - started < WRONG_SECONDS
+
+
 @pytest.mark.parametrize("method", ["DELETE", "POST"])
 @pytest.mark.parametrize(
     "headers",
@@ -188,8 +211,9 @@ def test_a_switch_is_turned_from_the_page_within_seconds_and_leaves_a_line(
     app: RunningApp,
 ) -> None:
     with signed_in(app) as http, app.http() as caller:
-        no_reason = {"name": "spending", "off": True, "why": ""}
-        assert http.post("/ops/switches", json=no_reason).status_code == 400
+        for blank in ("", " ", " \u3000\t"):
+            no_reason = {"name": "spending", "off": True, "why": blank}
+            assert http.post("/ops/switches", json=no_reason).status_code == 400
         unknown = {"name": "provider:nobody", "off": True, "why": "x"}
         assert http.post("/ops/switches", json=unknown).status_code == 404
         for off, why in ((True, "the bill"), (False, "paid")):
@@ -298,6 +322,11 @@ def test_the_page_and_everything_it_names(app: RunningApp) -> None:
             assert "innerHTML" not in asset.text
             assert "import(" not in asset.text
             sizes.append(len(asset.content))
+    # Before a switch is turned, the page says what it does, in each language.
+    asks, texts = ((folder / name).read_text("utf-8") for name in ("ops.js", "texts.js"))
+    for name in (SPENDING, CANARY, SHADOW):
+        assert f"{name}: texts.effect{name.title()}" in asks, name
+        assert texts.count(f"effect{name.title()}:") == 2, name
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy

@@ -5,18 +5,25 @@ import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from app.foundation.errors import KINDS
+from app.foundation.project import load_project
+from app.launch.tally import MOST, Tally
 from app.ops.aggregates import BETWEEN, COUNTER, OTHERS, Callers
 from app.ops.summary import RANGES, Summary, quantile
-from app.stores.base import Count, Store
+from app.stores.base import Admission, Cap, Connection, Count, Settlement, Store
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Status
 from tests.running import RunningApp
+from tests.servers import store_url
 from tests.stores import Clock
+from tests.test_canary import CANDIDATE, ON_TRIAL, PROVEN
 
 QUESTION = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
 WRITTEN_SECONDS = 8.0
@@ -119,6 +126,69 @@ def test_they_add_up_with_the_providers_ledger_and_with_the_metrics(
     assert again["totals"]["asked"] == totals["asked"]
     assert again["totals"]["cost_usd"] == pytest.approx(billed)
     assert len(again["series"]["answered"]) == 168
+
+
+def test_what_shadow_traffic_costs_is_shown_under_the_candidate(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    app = start_app(shadow_percent=100, shadow_daily_cost_cap_usd=1, **ON_TRIAL)
+    with app.http() as http:
+        for _ in range(3):
+            assert http.post("/v1/chat/completions", json=QUESTION).status_code == 200
+            fake.ledger.idle()
+    deadline = time.monotonic() + WRITTEN_SECONDS
+    while (counted := metrics(app))["shadow_total answered"] < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    shown = state(app)
+    rows = {row["model"]: row["usd"] for row in shown["totals"]["cost_by_model"]}
+    asked = fake.ledger.usage_by_model()
+    billed = {model: (u.prompt + 2 * u.completion) / 1e6 for model, u in asked.items()}
+    assert set(billed) == {PROVEN, CANDIDATE}
+    assert rows == pytest.approx(billed)
+    for model, usd in rows.items():
+        assert usd == pytest.approx(counted[f"cost_usd_total {model}"]), model
+    assert shown["totals"]["cost_usd"] == pytest.approx(shown["spending"]["settled_usd"])
+
+
+async def test_a_caller_at_its_cap_is_shown_whenever_it_was_busy(
+    start_app: StartApp, tmp_path: Path
+) -> None:
+    app = start_app(daily_cost_cap_per_caller_usd=1)
+    clock = Clock()
+    clock.now = time.time()
+    place, slug = store_url(tmp_path), load_project().slug
+    store = import_module(f"app.stores.{load_project().store}").connect(
+        Connection(place, slug, 5, ZoneInfo("UTC"), clock)
+    )
+    await store.open()
+    # As money goes: bob's day is nearly spent, and it was spent two hours ago.
+    nano = 810_000_000
+    caps = (Cap("app", "app", 10**10), Cap("caller", "caller:bob", 10**9))
+    await store.admit(Admission("r1", nano, 30, (), caps))
+    await store.settle(Settlement("r1", nano))
+    clock.now -= 2 * 3600
+    await store.count(COUNTER, {BETWEEN.join(("caller", "bob")): nano})
+    await store.close()
+    for shown in ("hour", "day", "week"):
+        found = state(app, shown)
+        (bob,) = found["spending"]["callers"]
+        assert (bob["name"], bob["settled_usd"]) == ("bob", pytest.approx(0.81)), shown
+        assert bob["settled_usd"] > bob["warning_usd"] == 0.8
+        assert bool(found["totals"]["cost_by_caller"]) == (shown != "hour")
+
+
+async def test_what_no_store_can_hold_does_not_hold_up_the_rest(store: Store) -> None:
+    tally = Tally(store)
+    tally.add(COUNTER, "absurd", 10**21)
+    tally.add(COUNTER, "large", MOST)
+    tally.add(COUNTER, "large", 1)
+    tally.add(COUNTER, "small")
+    assert await tally.write()
+    found = {count.label: count.value for count in await store.counted(COUNTER, 60, 1)}
+    assert found["small"] == 1
+    assert "absurd" not in found
+    assert found["large"] == pytest.approx(MOST)
 
 
 async def test_a_week_is_small_and_what_is_older_is_not_in_it(store: Store, clock: Clock) -> None:

@@ -23,12 +23,12 @@ from app.standards.availability.breaker import FAILURES_TO_OPEN
 from app.standards.visibility.metrics import BUCKETS
 from app.stores.base import Connection, Store
 from tests.conftest import StartApp
-from tests.fake_provider import FakeProvider, Hang, Reply, Status
+from tests.fake_provider import FakeProvider, Hang, Reply, Status, Usage
 from tests.running import ROOT, RunningApp, clean_environment
 from tests.servers import store_environment, store_url
 from tests.test_canary import CANDIDATE, NAME, ON_TRIAL, PROVEN
 from tests.test_error_budget import FUNCTION
-from tests.test_switches import turned
+from tests.test_switches import SEEN_SECONDS, turned
 
 PRICES = {PROVEN: (1000, 2000), CANDIDATE: (1000, 2000)}  # nano-dollars a token
 TOLD = "비밀번호 재설정 방법을 알려 주세요"
@@ -168,6 +168,22 @@ def test_the_answers_are_compared_and_not_shown(
     assert cost * 10**9 == pytest.approx(fake.ledger.cost_nano(PRICES))
 
 
+def test_absurd_usage_is_compared_as_it_is_charged(
+    start_app: StartApp, fake: FakeProvider, tmp_path: Path
+) -> None:
+    app = start_app(shadow_percent=100, shadow_daily_cost_cap_usd=1, **ON_TRIAL)
+    fake.next(Reply("설정에서 바꾸세요", usage=Usage(10**18, 10**18), billed=Usage(20, 8)))
+    with app.http() as http:
+        assert ask(http).status_code == 200
+        (line,) = until(lambda: app.log_lines(message="shadow compared"))
+        charged = app.metric("daily_cost_usd") - line["candidate_cost_usd"]
+        assert line["stable_cost_usd"] == pytest.approx(charged)
+        assert ask(http).status_code == 200
+        until(lambda: outcomes(app) == {"answered": 2})
+    app.stop()
+    assert reported(tmp_path, "shadow", "requests") == ["2", "2"]
+
+
 def test_its_money_keeps_below_both_caps(start_app: StartApp, fake: FakeProvider) -> None:
     cap, own = 4_000_000, 700_000
     limits = {"daily_cost_cap_usd": cap / 10**9, "shadow_daily_cost_cap_usd": own / 10**9}
@@ -240,6 +256,23 @@ def test_it_is_a_share_that_a_switch_turns_off(
             ask(http)
         time.sleep(0.1)
     assert {call.model for call in fake.ledger.calls} == {PROVEN}
+
+
+def test_a_candidate_that_is_switched_off_is_not_mirrored_to(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    app = start_app(shadow_percent=100, shadow_daily_cost_cap_usd=1, **ON_TRIAL)
+    with app.http() as http, app.http("admin") as operator:
+        ask(http)
+        until(lambda: outcomes(app) == {"answered": 1})
+        turn = {"name": f"model:{CANDIDATE}", "off": True, "why": "the bill"}
+        assert operator.post("/ops/switches", json=turn).status_code == 200
+        time.sleep(SEEN_SECONDS)
+        for _ in range(4):
+            assert ask(http).status_code == 200
+        until(lambda: outcomes(app) == {"answered": 1, "switched_off": 4})
+    fake.ledger.idle()
+    assert [call.model for call in fake.ledger.calls].count(CANDIDATE) == 1
 
 
 async def test_a_function_waits_for_it_before_it_is_frozen(

@@ -37,7 +37,7 @@ A_WEEK = """
 import asyncio, time
 from zoneinfo import ZoneInfo
 from app.foundation.settings import read_settings
-from app.stores.base import Connection
+from app.stores.base import Admission, Cap, Connection, Settlement
 from app.stores.sqlite import connect
 
 LABELS = {
@@ -45,6 +45,7 @@ LABELS = {
     **{f"seconds\\t{bound}": 90 for bound in ("0.25", "0.5", "1", "2", "5", "8")},
     **{f"cost\\t{name}\\ta-model": 123_456_789 for name in ("openai", "anthropic")},
     **{f"attempt\\t{name}\\ta-model\\tok": 500 for name in ("openai", "anthropic")},
+    "caller\\talice": 23_456_789,
     **{f"caller\\tcaller{number}": 12_345_678 for number in range(20)},
 }
 EVENTS = {f"{slo} {how}": 300 for slo in ("availability", "latency") for how in ("good", "bad")}
@@ -54,6 +55,9 @@ async def main():
     url = read_settings().store_url
     store = connect(Connection(url, "app", 5.0, ZoneInfo("UTC"), lambda: now[0]))
     await store.open()
+    caps = (Cap("app", "app", 10**10), Cap("caller", "caller:alice", 10**9))
+    await store.admit(Admission("r1", 900_000_000, 30, (), caps))
+    await store.settle(Settlement("r1", 900_000_000))
     end = now[0]
     for hour in range(7 * 24):
         now[0] = end - hour * 3600
@@ -91,6 +95,7 @@ def serving(app: Path, folder: Path, *before: str) -> Iterator[Served]:
             "APP_ENV": "production",
             "DATABASE_URL": f"sqlite:///{folder / 'app.db'}",
             "DAILY_COST_CAP_USD": "5",
+            **({"DAILY_COST_CAP_PER_CALLER_USD": "1"} if before else {}),
             "MAX_ATTEMPTS": "1",
             "OPENAI_API_KEY": "sk-provider-0123456789",
             "OPENAI_BASE_URL": fake.openai_base_url,
@@ -237,6 +242,9 @@ def test_a_switch_is_turned_by_keyboard_and_never_by_accident(
         expect(page.locator("#why")).to_be_focused()
         page.keyboard.press("Enter")  # without a reason
         expect(page.locator("#turn")).to_be_visible()
+        page.keyboard.type("   ")
+        page.keyboard.press("Enter")
+        expect(page.locator("#turn-said")).to_have_text("Write a reason.")
         page.keyboard.press("Escape")
         expect(page.locator("#turn")).to_be_hidden()
         assert served.ask() == 200
@@ -307,6 +315,7 @@ def test_a_week_is_there_within_a_second_and_a_hundred_kilobytes(
             took.append(time.monotonic() - started)
             assert page.locator("#plots figure").first.locator("rect.answered").count() == 168
         assert min(took) <= MOST_SECONDS
+        expect(page.locator("#attention")).to_contain_text("alice has spent 90% of its cap")
         page.wait_for_timeout(100)
         assert 30_000 < seen.received <= MOST_BYTES
 

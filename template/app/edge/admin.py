@@ -2,10 +2,14 @@
 
 from fastapi import Request
 
-from app.foundation.errors import AppError
+from app.edge.scope import peer_of
+from app.ops.door import Door
 
 
-def admin(request: Request) -> None:
-    """A dependency that lets only the admin pass. Raises `AppError` invalid_api_key."""
-    if not request.app.state.identity.is_admin(request.headers):
-        raise AppError("invalid_api_key", detail="admin")
+async def admin(request: Request) -> None:
+    """A dependency that lets only the admin pass.
+
+    Raises `AppError` invalid_api_key, and rate_limit_exceeded after too many wrong tokens.
+    """
+    door: Door = request.app.state.door
+    await door.may_read(request.headers, peer_of(request.scope))

@@ -71,15 +71,15 @@ class Switches:
 
     def left(self, targets: tuple[Target, ...]) -> tuple[Target, ...]:
         """The targets that may be asked. Raises `AppError` where none is left."""
-        off = self._off
-        left = tuple(
-            target
-            for target in targets
-            if off.isdisjoint(_switches_of(target.provider.name, target.provider.model))
-        )
-        if SPENDING in off or not left:
+        left = tuple(target for target in targets if self.may_ask(target))
+        if not left:
             raise AppError("switched_off", retry_after=RETRY_AFTER_SECONDS)
         return left
+
+    def may_ask(self, target: Target) -> bool:
+        """False where the target, its provider or all spending is off."""
+        switches = _switches_of(target.provider.name, target.provider.model)
+        return self._off.isdisjoint((SPENDING, *switches))
 
     def is_on(self, name: str) -> bool:
         """True where `name` is on; False until something was seen, for what can do without."""

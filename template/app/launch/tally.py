@@ -7,7 +7,12 @@ the store is down, counts wait in memory and are dated to when they arrive.
 import asyncio
 from collections import Counter
 
+from loguru import logger
+
 from app.stores.base import Store, StoreUnavailableError
+
+# Stores keep whole numbers of 64 bits: one that is too large would hold up all that wait with it.
+MOST = 2**62
 
 
 class Tally:
@@ -19,7 +24,11 @@ class Tally:
         self._writing = asyncio.Lock()
 
     def add(self, name: str, label: str, amount: int = 1) -> None:
-        """Count something. Never waits."""
+        """Count something. Never waits; what no store can hold is dropped."""
+        before = self._waiting.get(name, Counter())[label]
+        if before + amount > MOST:
+            logger.error("too large to be counted", counter=name, label=label)
+            return
         self._waiting.setdefault(name, Counter())[label] += amount
 
     async def write(self) -> bool:

@@ -9,6 +9,7 @@ import time
 from bisect import bisect_left
 
 from app.foundation.errors import KINDS
+from app.foundation.record import RequestRecord
 from app.launch.tally import Tally
 from app.standards.visibility.metrics import BUCKETS
 from app.standards.visibility.request_log import RequestEnd
@@ -58,13 +59,16 @@ class Aggregates:
             self._add("abstained", record.abstained)
         for hit, count in record.policy.items():
             self._add("policy", hit.rule, hit.action, hit.side, amount=count)
-        for charge in record.charges:
-            if charge.nano:
-                self._add("cost", charge.provider, charge.model, amount=charge.nano)
         if record.cost_nano:
             self._add(
                 "caller", self._caller(record.caller, record.cost_nano), amount=record.cost_nano
             )
+
+    def charged(self, record: RequestRecord) -> None:
+        """What a request, or a call beside it, has cost: by model, whoever it was for."""
+        for charge in record.charges:
+            if charge.nano:
+                self._add("cost", charge.provider, charge.model, amount=charge.nano)
 
     def _add(self, *parts: str, amount: int = 1) -> None:
         self._tally.add(COUNTER, BETWEEN.join(parts), amount)

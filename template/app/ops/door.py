@@ -26,7 +26,8 @@ from app.standards.spending.shield import Counts
 from app.stores.base import Store
 
 SESSION_SECONDS = 8 * 3600
-# Wrong tokens of one address, in one process: each is answered late, and after so many none is.
+# Wrong tokens of one address, in one process, wherever they are tried (`/metrics` too): each is
+# answered late, and after so many none is.
 WRONG_TOKENS = parse("5 per minute")
 WRONG_SECONDS = 0.5
 CSRF_HEADER = "X-CSRF-Token"
@@ -77,13 +78,18 @@ class Door:
         """Let the admin pass, with a session or a token. Raises invalid_api_key otherwise."""
         if self.open:
             return None
-        if headers.get("authorization", "").lower().startswith("bearer "):
-            network = self._identity.network(headers, peer)
-            self._not_too_often(network)
-            if not self._identity.is_admin(headers):
-                raise await self._refused(network)
+        if _brings_token(headers):
+            await self._check_token(headers, peer)
             return None
         return await self._session(cookie)
+
+    async def may_read(self, headers: Headers, peer: str | None) -> None:
+        """Let the admin's token pass, and nothing else: for tools, which have no session."""
+        if self.open:
+            return
+        if not _brings_token(headers):  # nothing was guessed
+            raise AppError("invalid_api_key", detail="admin")
+        await self._check_token(headers, peer)
 
     async def may_act(
         self, headers: Headers, cookie: str | None, peer: str | None
@@ -109,6 +115,12 @@ class Door:
             raise AppError("invalid_api_key", detail="session")
         return session
 
+    async def _check_token(self, headers: Headers, peer: str | None) -> None:
+        network = self._identity.network(headers, peer)
+        self._not_too_often(network)
+        if not self._identity.is_admin(headers):
+            raise await self._refused(network)
+
     def _not_too_often(self, network: str) -> None:
         if not self._wrong.test(WRONG_TOKENS, network):
             raise AppError("rate_limit_exceeded", retry_after=WRONG_TOKENS.get_expiry())
@@ -118,6 +130,10 @@ class Door:
         logger.warning("wrong admin token", network=network)
         await asyncio.sleep(WRONG_SECONDS)
         return AppError("invalid_api_key", detail="admin_token")
+
+
+def _brings_token(headers: Headers) -> bool:
+    return headers.get("authorization", "").lower().startswith("bearer ")
 
 
 def _same_origin(headers: Headers) -> None:

@@ -18,6 +18,9 @@ from app.ops.summary import RANGES, Range, RangeName, Summary
 from app.standards.availability.relay import Target
 from app.stores.base import WARN_AT_PERCENT, Spending, Store
 
+# Whose caps are shown, whatever range is: those whose day it may have been.
+LAST_DAY = Range(HOUR, 25)
+
 
 class Operations:
     """Reads it all. Raises `StoreUnavailableError` where the store does not answer."""
@@ -45,9 +48,10 @@ class Operations:
         """Everything that the page shows, for the last hour, day or week."""
         shown = RANGES[name]
         await self._tally.write()  # what this process has counted so far belongs to it
-        counts, spending, objectives, switches, failures = await asyncio.gather(
+        counts, spending, callers, objectives, switches, failures = await asyncio.gather(
             self._store.counted(COUNTER, shown.span, shown.spans),
             self._store.spending(),
+            self._callers(),
             self._burning(shown),
             self._switched(),
             recent_failures(self._store),
@@ -56,7 +60,7 @@ class Operations:
         return {
             "app": self._project.name,
             "range": {"name": name, "span_seconds": shown.span, "spans": shown.spans},
-            "spending": self._spending(spending) | {"callers": await self._callers(summary)},
+            "spending": self._spending(spending) | {"callers": callers},
             "totals": summary.totals(),
             "series": summary.series(),
             "objectives": objectives,
@@ -77,15 +81,16 @@ class Operations:
             "day": spending.day.isoformat(),
             "resets_in_seconds": round(spending.resets_in),
             **_money(spending, cap),
-            "warning_usd": cap * WARN_AT_PERCENT / 100,
             "objective_usd": self._objectives.cost_usd_per_day,
         }
 
-    async def _callers(self, summary: Summary) -> list[dict[str, Any]]:
+    async def _callers(self) -> list[dict[str, Any]]:
         """Today's money of the callers that cost most, against their cap."""
         cap = self._settings.daily_cost_cap_per_caller_usd
         if cap is None:
             return []
+        counts = await self._store.counted(COUNTER, LAST_DAY.span, LAST_DAY.spans)
+        summary = Summary(counts, LAST_DAY)
         names = [name for name in summary.callers() if name in self._settings.app_api_keys]
         found = await asyncio.gather(*(self._store.spending(f"caller:{name}") for name in names))
         return [
@@ -138,4 +143,5 @@ def _money(spending: Spending, cap: float) -> dict[str, float]:
         "settled_usd": spending.settled_nano / NANO_PER_USD,
         "reserved_usd": spending.reserved_nano / NANO_PER_USD,
         "cap_usd": cap,
+        "warning_usd": cap * WARN_AT_PERCENT / 100,
     }

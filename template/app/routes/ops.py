@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from loguru import logger
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 from starlette.responses import JSONResponse, Response
 
 from app.edge.pages import PageFiles, page_of
@@ -33,7 +33,7 @@ class Turn(BaseModel):
 
     name: str
     off: bool
-    why: Annotated[str, Field(min_length=1, max_length=500)]
+    why: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
 
 @router.get("")

@@ -43,13 +43,18 @@ def judged(counts: Iterable[Count], budgets: dict[str, float], min_events: int) 
     """The verdict on a window's counts; None where the candidate may go on.
 
     It is granted what the error budget grants or what the proven model needs, whichever is more:
-    an outage that hits both cuts nothing off. Of its own events there are at least `min_events`.
+    an outage that hits both cuts nothing off. Of its own events there are at least `min_events`,
+    and for latency of the proven model's too: what is asked may just take long. A failure needs
+    no such comparison.
     """
     total = _since_the_last_cut(list(counts))
     for slo in JUDGED:
         good, bad = _events(total, slo, "canary")
         stable_good, stable_bad = _events(total, slo, "stable", "stand_in")
-        stable = stable_bad / max(stable_good + stable_bad, 1)
+        compared = stable_good + stable_bad
+        if slo == "latency" and compared < min_events:
+            continue
+        stable = stable_bad / max(compared, 1)
         events, granted = good + bad, max(budgets[slo], stable)
         if events < min_events or bad <= FACTOR * granted * events:
             continue

@@ -42,7 +42,7 @@ LEAST_SECONDS = 1.0
 SHARE_OF_CAP = Decimal("0.1")
 
 ShadowOutcome = Literal[
-    "answered", "failed", "cancelled", "busy", "cut_off", "store", "cap", "no_time"
+    "answered", "failed", "cancelled", "busy", "cut_off", "switched_off", "store", "cap", "no_time"
 ]
 
 
@@ -76,10 +76,10 @@ class Mirror:
 
     @property
     def heard(self) -> Heard:
-        """The whole answer."""
-        usage = self._usage
-        nano = self.target.price.cost_nano(usage) if usage else 0
-        return Heard("".join(self._texts), self._reason, usage, self._seconds, nano)
+        """The whole answer, with what the bill says that it cost: what is stated may be absurd."""
+        charges = self.call.record.charges
+        nano = charges[-1].nano if charges else 0
+        return Heard("".join(self._texts), self._reason, self._usage, self._seconds, nano)
 
 
 class Shadow:
@@ -162,6 +162,9 @@ class Shadow:
         candidate, asked = self._candidate, mirror.call
         if candidate is None:
             return "cancelled"
+        # Again: what was on when the answer was drawn may be off when it is given.
+        if not (self._switches.is_on(SHADOW) and self._switches.may_ask(candidate)):
+            return "switched_off"
         record = RequestRecord(asked.record.request_id)
         call = Call(
             asked.prompt,

@@ -122,7 +122,7 @@ function choose(name) {
 function ask(name, off) {
   turning = { name, off };
   byId("turn-title").textContent = off ? texts.askOff(name) : texts.askOn(name);
-  const effects = { spending: texts.effectSpending, canary: texts.effectCanary };
+  const effects = { spending: texts.effectSpending, canary: texts.effectCanary, shadow: texts.effectShadow };
   byId("turn-effect").textContent = off ? effects[name] ?? texts.effectTarget : texts.effectOn;
   byId("turn-do").textContent = off ? texts.turnOff : texts.turnOn;
   byId("turn-said").textContent = "";
@@ -133,9 +133,15 @@ function ask(name, off) {
 byId("turn-cancel").addEventListener("click", () => dialog.close());
 byId("turn-form").addEventListener("submit", async (event) => {
   event.preventDefault();
+  const why = byId("why").value.trim();
+  if (!why) {
+    byId("turn-said").textContent = texts.whyMissing;
+    byId("why").focus();
+    return;
+  }
   byId("turn-do").disabled = true;
   try {
-    await turn(turning.name, turning.off, byId("why").value, csrf);
+    await turn(turning.name, turning.off, why, csrf);
     dialog.close();
   } catch (error) {
     byId("turn-said").textContent = wordsOf(error);

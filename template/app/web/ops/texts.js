@@ -23,6 +23,7 @@ const en = {
   isCutOff: (provider) => `${provider} fails and is spared by this process.`,
   isBurning: (slo) => `The error budget of "${slo}" burns too fast.`,
   isDear: (percent) => `${percent} of today's cap is spent.`,
+  isDearCaller: (name, percent) => `${name} has spent ${percent} of its cap for today.`,
   runbook: "RUNBOOK.md says for each alert what to do.",
   onCall: "On call:",
 
@@ -126,8 +127,10 @@ const en = {
   effectSpending: "Every question is refused until it is on again.",
   effectTarget: "The app asks the others in their order; where none is left, it refuses.",
   effectCanary: "Every question goes to the proven models.",
+  effectShadow: "No answer is asked of the candidate for comparison. What callers get stays the same.",
   effectOn: "It is used again by every process within seconds.",
   why: "Reason, for those who are on call with you",
+  whyMissing: "Write a reason.",
   cancel: "Cancel",
 };
 
@@ -154,6 +157,7 @@ const ko = {
   isCutOff: (provider) => `${provider} 호출이 계속 실패해 이 프로세스가 잠시 쓰지 않습니다.`,
   isBurning: (slo) => `'${slo}' 오류 예산이 너무 빨리 줄고 있습니다.`,
   isDear: (percent) => `오늘 한도의 ${percent}를 썼습니다.`,
+  isDearCaller: (name, percent) => `${name} 호출자가 오늘 한도의 ${percent}를 썼습니다.`,
   runbook: "알림마다 할 일이 RUNBOOK.md에 있습니다.",
   onCall: "당직:",
 
@@ -257,8 +261,10 @@ const ko = {
   effectSpending: "다시 켤 때까지 모든 질문을 거절합니다.",
   effectTarget: "나머지 제공자에게 순서대로 질문하고, 남은 곳이 없으면 거절합니다.",
   effectCanary: "모든 질문을 검증된 모델에 보냅니다.",
+  effectShadow: "비교하려고 후보에게 물어보던 것을 멈춥니다. 호출자가 받는 답변은 그대로입니다.",
   effectOn: "몇 초 안에 모든 프로세스가 다시 씁니다.",
   why: "함께 당직을 서는 사람에게 남기는 이유",
+  whyMissing: "이유를 적어 주세요.",
   cancel: "취소",
 };
 

@@ -57,13 +57,15 @@ export class View {
 // --- what needs someone ---
 
 function attentionIn({ switches, targets, objectives, spending, session }) {
-  const { settled_usd: spent, cap_usd: cap, warning_usd: warning } = spending;
+  const share = (each) => percent(each.settled_usd / each.cap_usd, 0);
+  const isDear = (each) => each.settled_usd >= each.warning_usd;
   return [
     session.open && ["#switches", texts.openToAll],
     ...switches.filter(({ off }) => off).map(({ name, off }) => ["#switches", texts.isOff(name, off.by, off.why)]),
     ...targets.filter((each) => each.cut_off).map((each) => ["#providers", texts.isCutOff(each.provider)]),
     ...objectives.filter((each) => each.burning.length).map((each) => ["#objectives", texts.isBurning(texts[`slo_${each.name}`])]),
-    spent >= warning && ["#spending", texts.isDear(percent(spent / cap, 0))],
+    isDear(spending) && ["#spending", texts.isDear(share(spending))],
+    ...spending.callers.filter(isDear).map((each) => ["#spending", texts.isDearCaller(each.name, share(each))]),
   ].filter(Boolean);
 }
 
