@@ -11,8 +11,8 @@ from loguru import logger
 
 from app.stores.base import Store, StoreUnavailableError
 
-# Stores keep whole numbers of 64 bits: one that is too large would hold up all that wait with it.
-MOST = 2**62
+# What every store keeps exactly (Redis: a double). More would hold up all that waits beside it.
+MOST = 2**53 - 1
 
 
 class Tally:
@@ -24,7 +24,7 @@ class Tally:
         self._writing = asyncio.Lock()
 
     def add(self, name: str, label: str, amount: int = 1) -> None:
-        """Count something. Never waits; what no store can hold is dropped."""
+        """Count something. Never waits; what not every store can hold is dropped."""
         before = self._waiting.get(name, Counter())[label]
         if before + amount > MOST:
             logger.error("too large to be counted", counter=name, label=label)
