@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from app.foundation.record import RequestRecord, Said
 from app.foundation.settings import Settings
 from app.launch.failures.collection import FailureCollection, collection_of
-from app.launch.failures.extent import OF_A_FAILURE, OF_AN_EXCHANGE
+from app.launch.failures.envelope import Facts, Text
+from app.launch.failures.extent import OF_A_FAILURE, OF_AN_EXCHANGE, Extent
 from app.launch.failures.outbox import (
     EXCHANGES,
     MOST_EXCHANGES,
@@ -149,3 +150,59 @@ async def test_whoever_waits_for_what_is_written_shares_one_run(store: Store) ->
     assert len(line.steps) == 2
     assert time.monotonic() - begun < 15 * 0.2
     assert len(await store.collected(EXCHANGES, 9)) == 2
+
+
+SECRETS = (
+    "4111 1111 1111 1111",
+    "900101-1234568",
+    "kim.minji@example.com",
+    "sk-proj-AbCdEf0123456789AbCdEf0123456789AbCdEf01",
+    "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0NTY3ODkwIn0" * 20 + ".SflKxwRJSMeKKF2QT4fw",
+    "-----BEGIN PRIVATE KEY-----\n"
+    + "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKB\n" * 12
+    + "-----END PRIVATE KEY-----",
+)
+FACTS = Facts("id", "2026-11-27T12:00:00Z", CHAT, 503)
+
+
+def parts_of(secret: str, text: str) -> list[str]:
+    parts = {secret[place : place + 6] for place in range(len(secret) - 5)}
+    return [part for part in parts if part in text]
+
+
+@pytest.mark.parametrize(
+    "secret", SECRETS, ids=["card", "number", "email", "key", "token", "lines"]
+)
+@pytest.mark.parametrize("extent", [OF_A_FAILURE, OF_AN_EXCHANGE], ids=["failure", "exchange"])
+async def test_a_cut_through_a_secret_leaves_no_part_of_it(
+    store: Store, secret: str, extent: Extent
+) -> None:
+    collection = collection_on(store)
+    room = extent.question - 24
+    for kept in range(1, len(secret), max(1, len(secret) // 12)):
+        # The question's cut leaves the secret's end, the answer's its beginning.
+        end, beginning = secret[-kept:], secret[:kept]
+        tail = room - kept - end.count("\n")  # a line's end has two bytes
+        question = secret + (" is mine" + " so" * 9_000)[:tail]
+        said = Said((("user", question),))
+        before = extent.answer - kept - 1 - beginning.count("\n")
+        for piece in ("so " * before)[:before], " ", secret, " so" * 9_000:
+            said.more(piece)
+        text = extent.of(Text(said.question, "".join(said.answer), cut_after=said.room <= 0))
+        assert text.question[0][1].startswith(end)
+        assert text.answer.endswith(beginning)
+        _, told = SEALED.open(collection.failure("rating:down", FACTS, text).value)
+        assert told is not None
+        assert parts_of(secret, told.question[0][1] + told.answer) == []
+        assert len(told.question[0][1]) > room - len(secret) - 300
+        assert len(told.answer) > extent.answer - len(secret) - 300
+    # One that no cut went through is hidden, and nothing beside it is lost.
+    _, told = SEALED.open(
+        collection.failure(
+            "rating:down", FACTS, extent.of(Text((("user", f"a {secret} b"),), "c"))
+        ).value
+    )
+    assert told is not None
+    assert told.question[0][1].startswith("a [")
+    assert told.question[0][1].endswith("] b")
+    assert told.answer == "c"

@@ -169,12 +169,11 @@ class FailureCollection:
             return Entry(
                 key or self.envelopes.mark(cause, *same), self.envelopes.close(facts, None)
             )
-        said = [said for _, said in text.question]
-        *question, answer, comment = self.hiding.hidden([*said, text.answer, text.comment])
-        roles = (role for role, _ in text.question)
-        hidden = OF_A_FAILURE.of(Text(tuple(zip(roles, question, strict=True)), answer, comment))
+        hidden = OF_A_FAILURE.of(self.hiding.of(text))
         value = self._closed_within(OF_A_FAILURE, facts, hidden)
-        return Entry(key or self.envelopes.mark(cause, *question), value)
+        return Entry(
+            key or self.envelopes.mark(cause, *(said for _, said in hidden.question)), value
+        )
 
     def _closed_within(self, extent: Extent, facts: Facts, text: Text | None) -> bytes:
         value = self.envelopes.close(facts, text)
@@ -227,4 +226,6 @@ def facts_of(end: RequestEnd) -> Facts:
 
 
 def _text(said: Said | None, extent: Extent) -> Text | None:
-    return None if said is None else extent.of(Text(said.question, "".join(said.answer)))
+    if said is None:
+        return None
+    return extent.of(Text(said.question, "".join(said.answer), cut_after=said.room <= 0))

@@ -37,11 +37,16 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What was asked (role and text of each message) and answered, and what somebody said of it."""
+    """What was asked (role and text of each message) and answered, and what somebody said of it.
+
+    `cut_before`: the first message has lost its beginning; `cut_after`: the answer its end.
+    """
 
     question: tuple[tuple[str, str], ...]
     answer: str
     comment: str = ""
+    cut_before: bool = False
+    cut_after: bool = False
 
 
 class Envelopes:
@@ -73,7 +78,7 @@ class Envelopes:
             return facts, None
         text: dict[str, Any] = json.loads(content)
         question = tuple((role, said) for role, said in text["question"])
-        return facts, Text(question, text["answer"], text["comment"])
+        return facts, Text(**{**text, "question": question})
 
     def mark(self, *parts: str) -> str:
         """A name for something that was said. Only who has the key can guess what it was."""

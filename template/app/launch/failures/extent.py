@@ -6,7 +6,7 @@ What somebody writes decides neither how many bytes an entry has nor how many en
 import json
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from app.launch.failures.envelope import Text
 
@@ -29,12 +29,16 @@ class Extent:
         return self.question + self.answer + self.comment + _FACTS_BYTES
 
     def of(self, text: Text) -> Text:
-        """The text, cut to fit."""
-        return replace(
-            text,
-            question=newest(text.question, self.question),
-            answer=first(text.answer, self.answer),
-            comment=first(text.comment, self.comment),
+        """The text, cut to fit. A cut may go through a secret: see `hiding`."""
+        question = newest(text.question, self.question)
+        answer = first(text.answer, self.answer)
+        whole = text.question[len(text.question) - len(question) :]
+        return Text(
+            question,
+            answer,
+            first(text.comment, self.comment),
+            cut_before=text.cut_before or question != whole,
+            cut_after=text.cut_after or answer != text.answer,
         )
 
 
