@@ -258,10 +258,11 @@ class RequestPath:
     async def _reserve(
         self, amount: int, keeping: Keeping, context: Context
     ) -> Reservation | Whole:
-        caller, record = context.caller, context.record
+        """Of money `amount` (nano-dollars), and of a request; or what is kept for the question."""
         while True:
             try:
-                admitted = await self._guard.admit(caller, amount, keeping.claim, record)
+                claim = keeping.claim
+                admitted = await self._guard.admit(context.caller, amount, claim, context.record)
             except AppError as error:
                 if not (keeping.cached and error.code == "idempotency_in_progress"):
                     raise
