@@ -19,7 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.deploy.engine import Engine, running_engine
-from tests.deploy.project import DEMO, Project, question
+from tests.deploy.project import DEMO, Project
+from tests.deploy.stage import question
 from tests.kit import answers, export, generate, run
 from tests.releases.snapshot import ROOT, commit
 

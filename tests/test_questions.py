@@ -316,6 +316,7 @@ def test_asked_in_a_terminal(repository: Path, tmp_path: Path) -> None:
         ("Where will it run", "\r"),
         ("Where are spending", "\r"),
         ("Does it have a chat page", "n"),
+        ("Does it answer from documents", "n"),
         ("How many US dollars", clear + "0\r"),
         ("Give US dollars from", clear + "2.50\r"),
         ("Who is on call", "TBD\r"),

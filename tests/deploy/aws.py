@@ -16,6 +16,7 @@ import httpx2
 from moto.server import ThreadedMotoServer
 
 from tests.deploy.lambda_service import LambdaService
+from tests.deploy.stage import UNCITED, question
 from tests.kit import interpreter
 
 ADAPTER = Path(__file__).with_name("web_adapter.py")
@@ -121,7 +122,7 @@ class Built:
         return {
             **SECRETS,
             **self.store,
-            "EVIDENCE_REQUIRED": "false",  # the tests greet it, and no document speaks of that
+            **UNCITED,
             "OPENAI_BASE_URL": fake.openai_base_url,
             "OPENAI_INPUT_USD_PER_MTOK": "1",
             "OPENAI_OUTPUT_USD_PER_MTOK": "2",
@@ -151,10 +152,6 @@ def client(function: LambdaService, key: str | None = ALICE) -> httpx2.Client:
     return httpx2.Client(base_url=function.url, headers=headers, timeout=60, trust_env=False)
 
 
-def question(stream: bool = False) -> dict[str, object]:
-    return {"model": "auto", "stream": stream, "messages": [{"role": "user", "content": "Hello"}]}
-
-
 def ask(
     function: LambdaService,
     key: str | None = ALICE,
@@ -163,7 +160,7 @@ def ask(
 ) -> httpx2.Response:
     """Ask, and read until the response has ended."""
     with client(function, key) as http:
-        return http.post("/v1/chat/completions", json=question(stream), headers=headers)
+        return http.post("/v1/chat/completions", json=question(stream=stream), headers=headers)
 
 
 def money(function: LambdaService) -> tuple[float, float]:

@@ -19,6 +19,7 @@ import httpx2
 import yaml
 
 from tests.deploy.engine import Engine
+from tests.deploy.stage import UNCITED, question
 from tests.kit import answers, generate, run
 
 P = TypeVar("P", bound="Project")
@@ -32,9 +33,7 @@ SECRETS = {
 }
 # Asked every second, so that tests wait less; what is asked stays as it is.
 OFTEN = {"interval": "1s"}
-# The tests greet an app; where it answers from documents, none of them speaks of that.
-GREETED = {"EVIDENCE_REQUIRED": "false"}
-DEMO = {"APP_ENV": "development", "PROVIDERS": "demo", **GREETED}
+DEMO = {"APP_ENV": "development", "PROVIDERS": "demo", **UNCITED}
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104
 EX_CONFIG = 78
 MACHINE = "host.docker.internal"
@@ -225,15 +224,11 @@ def on_the_fake(fake: Any) -> dict[str, Any]:
     return {
         "environment": {
             "OPENAI_BASE_URL": fake.openai_base_url.replace(EVERY_ADDRESS, MACHINE),
-            **GREETED,
+            **UNCITED,
         },
         "extra_hosts": [f"{MACHINE}:host-gateway"],
         "healthcheck": OFTEN,
     }
-
-
-def question(text: str, stream: bool = False) -> dict[str, object]:
-    return {"model": "auto", "stream": stream, "messages": [{"role": "user", "content": text}]}
 
 
 def spoken(lines: Iterator[str]) -> tuple[str, bool]:

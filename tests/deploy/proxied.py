@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx2
 
-from tests.deploy.project import KEY, Project, question
+from tests.deploy.project import KEY, Project
+from tests.deploy.stage import question
 
 FILES = ("compose.yaml", "compose.override.yaml", "compose.proxy.yaml")
 ROOT_CERTIFICATE = "/data/caddy/pki/authorities/local/root.crt"

@@ -19,6 +19,21 @@ with own_server() as server:
     sys.stdin.read()
 """
 
+# The fake provider cites nothing that it answers from.
+UNCITED = {"EVIDENCE_REQUIRED": "false"}
+
+
+def write_document(app: Path) -> None:
+    """What `question` asks about, in an app that answers from documents."""
+    text = "# Opening hours\n\nThe shop opens at nine.\n"
+    (app / "knowledge/hours.md").write_text(text, encoding="utf-8")
+
+
+def question(text: str = "Hello", stream: bool = False) -> dict[str, object]:
+    """The body of a question that an app with documents can answer too."""
+    content = f"{text}! What are the opening hours?"
+    return {"model": "auto", "stream": stream, "messages": [{"role": "user", "content": content}]}
+
 
 @contextmanager
 def store_server(app: Path) -> Iterator[dict[str, str]]:

@@ -29,12 +29,11 @@ from tests.deploy.aws import (
     client,
     free_port,
     money,
-    question,
     running_aws,
 )
 from tests.deploy.aws_tools import AwsTools, install
 from tests.deploy.lambda_service import LambdaService
-from tests.deploy.stage import load_fakes, store_server
+from tests.deploy.stage import load_fakes, question, store_server, write_document
 from tests.kit import answers, files, generate, read_yaml, run
 from tests.releases.snapshot import ROOT
 
@@ -65,6 +64,8 @@ def built(
     documents = request.param == "redis"  # one of the two answers from documents
     given = answers(deploy="aws", store=request.param, knowledge=documents)
     app = generate(folder, tmp_path_factory.mktemp("aws") / "app", given)
+    if documents:
+        write_document(app)
     run(app, "git", "init", "--quiet")
     run(app, "uv", "lock", "--quiet")
     (app / "secrets").mkdir()

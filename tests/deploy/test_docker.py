@@ -28,10 +28,10 @@ from tests.deploy.project import (
     chats,
     kill_the_server,
     on_the_fake,
-    question,
     spent,
     stop_in_mid_stream,
 )
+from tests.deploy.stage import question, write_document
 
 pytestmark = pytest.mark.deploy
 
@@ -54,6 +54,7 @@ def project(engine: Engine, folder: Path, tmp_path_factory: pytest.TempPathFacto
             file.write(f"\n# {CANARY}\n")
     app.write_secrets(SECRETS)
     (app.folder / "app/yours/system_prompt.md").write_text(f"Be kind. {IN_THE_PROMPT}\n")
+    write_document(app.folder)
     build(app)
     return app
 

@@ -21,8 +21,8 @@ from tests.deploy.project import (
     Project,
     built,
     on_the_fake,
-    question,
 )
+from tests.deploy.stage import question
 from tests.releases.snapshot import ROOT
 
 pytestmark = pytest.mark.deploy

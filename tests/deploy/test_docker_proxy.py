@@ -19,10 +19,10 @@ from tests.deploy.project import (
     built,
     chats,
     on_the_fake,
-    question,
     spoken,
 )
 from tests.deploy.proxied import CHAT, Proxied, asked_all_along
+from tests.deploy.stage import question
 
 pytestmark = pytest.mark.deploy
 

@@ -18,10 +18,10 @@ from tests.deploy.project import (
     Project,
     build,
     on_the_fake,
-    question,
     spent,
 )
 from tests.deploy.runbook import rollback
+from tests.deploy.stage import question
 from tests.kit import answers, generate, run
 from tests.secrets.keychain import secrets
 

@@ -18,10 +18,10 @@ from tests.deploy.project import (
     chats,
     kill_the_server,
     on_the_fake,
-    question,
     spent,
     stop_in_mid_stream,
 )
+from tests.deploy.stage import question
 
 pytestmark = pytest.mark.deploy
 

@@ -21,7 +21,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.deploy.stage import load_fakes, store_server
+from tests.deploy.stage import UNCITED, load_fakes, question, store_server, write_document
 from tests.deploy.vercel import PYTHON, Function, Instance, run_step
 from tests.kit import answers, generate, run
 
@@ -71,7 +71,7 @@ class Deployment:
 
     def settings(self, **changes: object) -> dict[str, str]:
         """A production environment on the fake provider; a change to None leaves one out."""
-        provider = {"OPENAI_BASE_URL": self.fake.openai_base_url}
+        provider = {"OPENAI_BASE_URL": self.fake.openai_base_url, **UNCITED}
         whole: dict[str, object] = {**SECRETS, **self.store, **provider, **changes}
         return {name: str(value) for name, value in whole.items() if value is not None}
 
@@ -127,6 +127,8 @@ def built(
     app = tmp_path_factory.mktemp("vercel") / "app"
     documents = request.param == "redis"  # one of the two answers from documents
     generate(folder, app, answers(deploy="vercel", store=request.param, knowledge=documents))
+    if documents:
+        write_document(app)
     run(app, "git", "init", "--quiet")
     run(app, "uv", "lock", "--quiet")
     for name in HIDDEN:
@@ -150,10 +152,6 @@ def deployment(built: Deployment) -> Iterator[Deployment]:
     built.fake.reset()
     yield built
     assert set(built.bundle.rglob("*")) == before, "on Vercel only /tmp can be written to"
-
-
-def question(text: str, stream: bool = False) -> dict[str, object]:
-    return {"model": "auto", "stream": stream, "messages": [{"role": "user", "content": text}]}
 
 
 def text_of(line: str) -> str:

@@ -38,12 +38,22 @@ ask_with_key() { # which comes by a pipe: a command line is there for everyone o
     printf 'Authorization: Bearer %s\n' "$SMOKE_APP_KEY" | ask --header @- "$@"
 }
 
+words() { # of a question that reaches the model: one about a document, where the app answers from some
+    for document in knowledge/*.*; do
+        [ -f "$document" ] || break
+        document=${document##*/}
+        printf '%s' "${document%.*}?" | tr -d '"\\' | tr '_-' '  '
+        return
+    done
+    printf 'Say hello.'
+}
+
 try() {
     url=$(output Url)
     url=${url%/}
     answer=$(mktemp)
     trap 'rm -f "$answer"' EXIT
-    question='{"model": "auto", "max_tokens": 16, "messages": [{"role": "user", "content": "Say hello."}]'
+    question=$(printf '{"model": "auto", "max_tokens": 16, "messages": [{"role": "user", "content": "%s"}]' "$(words)")
 
     # The alias has just been moved: a moment may pass until each request meets the new version.
     for pause in 2 4 8 0; do

@@ -154,12 +154,22 @@ ask_with_key() { # which comes by a pipe: a command line is there for everyone o
     printf 'Authorization: Bearer %s\n' "$SMOKE_APP_KEY" | ask --header @- "$@"
 }
 
+words() { # of a question that reaches the model: one about a document, where the app answers from some
+    for document in knowledge/*.*; do
+        [ -f "$document" ] || break
+        document=${document##*/}
+        printf '%s' "${document%.*}?" | tr -d '"\\' | tr '_-' '  '
+        return
+    done
+    printf 'Say hello.'
+}
+
 try() {
     url=${URL:-http://$(docker compose port app 8000)} || fail "say in URL where the app answers"
     url=${url%/}
     answer=$(mktemp)
     trap 'rm -f "$answer"' EXIT
-    question='{"model": "auto", "max_tokens": 16, "messages": [{"role": "user", "content": "Say hello."}]'
+    question=$(printf '{"model": "auto", "max_tokens": 16, "messages": [{"role": "user", "content": "%s"}]' "$(words)")
 
     for path in healthz readyz; do
         status=$(ask "$url/$path") && [ "$status" = 200 ] || fail "/$path: $status $(cat "$answer")"
