@@ -75,4 +75,6 @@ def test_exactly_the_item_and_its_dependants_turn_red(
     found = red(report)
     record_property(ROW, row(name_of(entry), report))
     assert set(found) == entry.red, found
-    assert code == (2 if len(found) >= 3 else 1)
+    # Each of the two lists has its own limit of open items.
+    of_launch = sum(item.startswith("L") for item in found)
+    assert code == (2 if max(of_launch, len(found) - of_launch) >= 3 else 1)
