@@ -50,7 +50,6 @@ ADMIN, ALICE, WRONG = "admin-0123456789", "alice-0123456789", "wrong-0123456789"
 SECRETS = {
     "ADMIN_TOKEN": ADMIN,
     "APP_API_KEYS": f"alice:{ALICE}",
-    "EVIDENCE_REQUIRED": "false",  # the tests greet the app, of which no document speaks
     "OPENAI_API_KEY": "sk-provider-0123456789",
 }
 MOST_BYTES = 250 * 1024 * 1024  # above, Vercel installs what is missing at each cold start
