@@ -39,6 +39,17 @@ class Sabotage:
         """The items that must turn red."""
         return {self.item, *self.also}
 
+    def looked_at(self, items: set[str]) -> set[str]:
+        """The items that are run on the changed app: its own where it is `alone`.
+
+        The launch stands upon the standards, whose sabotages are run against all items; a launch
+        item's is run against the launch list.
+        """
+        if self.alone:
+            return self.red
+        launch = {item for item in items if item.startswith("L")}
+        return launch | self.red if self.item in launch else items
+
     def apply(self, app: Path) -> None:
         """Change the app. Raises `AssertionError` where the change no longer applies."""
         path = app / self.file
