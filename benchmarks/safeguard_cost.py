@@ -27,6 +27,14 @@ STORE = "sqlite"
 CLIENTS = 8
 RULES = 20
 COLD, DETERMINISTIC = "", ',"temperature":0'
+TRIAL = {
+    "CANDIDATE": "openai:on-trial",
+    "CANDIDATE_INPUT_USD_PER_MTOK": "1",
+    "CANDIDATE_OUTPUT_USD_PER_MTOK": "2",
+    "SHADOW_DAILY_COST_CAP_USD": "1000",
+}
+# What an app does unless it is told otherwise, and the bare one does not.
+BARE = {"FEEDBACK_SECONDS": "0", "FAILURES_TTL_SECONDS": "0"}
 WAYS = {"whole": False, f"stream of {CHUNKS}": True}
 
 
@@ -61,6 +69,11 @@ VARIANTS = (
     ),
     Variant("cache: each question kept", {"CACHE_TTL_SECONDS": "300"}, "", DETERMINISTIC),
     Variant("moderation", {"MODERATION": "open"}),
+    Variant(
+        "failures and ratings kept", {"FEEDBACK_SECONDS": "3600"} | {"FAILURES_TTL_SECONDS": "60"}
+    ),
+    Variant("canary: half of the users", TRIAL | {"CANARY_PERCENT": "50"}),
+    Variant("shadow: every answer", TRIAL | {"SHADOW_PERCENT": "100"}),
 )
 
 
@@ -76,7 +89,7 @@ def measure(rounds: int, seconds: int) -> dict[tuple[str, str], list[Sample]]:
         for number, variant in enumerate(VARIANTS):
             port = free_port()
             store = {"DATABASE_URL": f"sqlite:///{folder / f'{number}.db'}"}
-            settings = production(store, provider_port, port) | variant.settings
+            settings = production(store, provider_port, port) | BARE | variant.settings
             if variant.rules is not None:
                 file = folder / f"{number}.toml"
                 file.write_text(variant.rules, encoding="utf-8")
