@@ -15,8 +15,7 @@ class Listener:
     """
 
     def __init__(self, *, hang: bool = False, answer: bytes = b"") -> None:
-        self.bodies: list[bytes] = []
-        self.paths: list[str] = []
+        self.received: list[tuple[str, bytes]] = []  # each request's path and body
         self._over = threading.Event()
         listener = self
 
@@ -25,8 +24,7 @@ class Listener:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
-                listener.paths.append(self.path)
-                listener.bodies.append(body)
+                listener.received.append((self.path, body))
                 if hang:
                     listener._over.wait()
                     return
@@ -74,8 +72,18 @@ class Listener:
         self._serve()
 
     @property
-    def texts(self) -> list[str]:
+    def paths(self) -> list[str]:
+        """Where it was sent so far."""
+        return [path for path, _ in self.received]
+
+    @property
+    def bodies(self) -> list[bytes]:
         """What was sent so far."""
+        return [body for _, body in self.received]
+
+    @property
+    def texts(self) -> list[str]:
+        """What was sent so far, as text."""
         return [body.decode("utf-8", "replace") for body in self.bodies]
 
     def wait_for(self, count: int, timeout: float) -> list[str]:

@@ -159,7 +159,7 @@ def test_without_telemetry_nobody_waits(world: World, check: Check) -> None:
     answered = all(_is_first(answer) for answer in [*under_way, *after])
     check.that(answered and seconds < MARGIN, "telemetry", seen=seen, look=LOOK_TELEMETRY)
     world.telemetry.revive()
-    world.telemetry.paths.clear()
+    world.telemetry.received.clear()
     ask(world.app)
     seconds = _back(lambda: "/v1/traces" in world.telemetry.paths)
     check.that(
