@@ -95,7 +95,7 @@ class Watch:
         metrics.request(end.route, end.status, end.seconds)
         if record.error_code is not None:
             metrics.refusal(record.error_code)
-            if record.error_code in _ALERTS and not _slow_client(record):
+            if record.error_code in _ALERTS and not record.slow_client:
                 self._alerts.report(_ALERTS[record.error_code], request_id=record.request_id)
         if record.error_code != "store_unavailable" and "store" in record.timings:
             self._alerts.recovered("store")
@@ -121,8 +121,3 @@ class Watch:
             metrics.tokens(provider, model, "output", charge.output_tokens)
             metrics.tokens(provider, model, "cached", charge.cached_tokens)
             metrics.tokens(provider, model, "reasoning", charge.reasoning_tokens)
-
-
-def _slow_client(record: RequestRecord) -> bool:
-    """True where the time was spent before any provider was asked: nobody need wake up."""
-    return record.error_code == "time_budget_exceeded" and record.attempts == 0

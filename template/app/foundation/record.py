@@ -112,6 +112,11 @@ class RequestRecord:
     # What begins when the response has left, where all went well.
     afterwards: list[Callable[[], None]] = field(default_factory=list)
 
+    @property
+    def slow_client(self) -> bool:
+        """True where the time was up before any provider was asked: nobody need wake up."""
+        return self.error_code == "time_budget_exceeded" and self.attempts == 0
+
     def charge(self, charge: Charge) -> None:
         """Add what an attempt cost. The totals are over all attempts of the request."""
         self.charges.append(charge)

@@ -22,8 +22,7 @@ def cause_of(end: RequestEnd) -> str | None:
     if record.cache in {"replay", "hit"} or end.outcome == "client_left":
         return None
     if record.error_code in FAULTS:
-        slow_client = record.error_code == "time_budget_exceeded" and record.attempts == 0
-        return None if slow_client else _cause("error", record.error_code)
+        return None if record.slow_client else _cause("error", record.error_code)
     if record.abstained is not None:
         return _cause("abstained", record.abstained)
     blocked = next((hit.rule for hit in record.policy if hit.action == "block"), None)

@@ -64,11 +64,16 @@ def _cleaner(redactor: Redactor) -> Callable[["Record"], None]:
         extra = record["extra"]
         for name, value in extra.items():
             extra[name] = redactor.data(value)
-        trace = get_current_span().get_span_context()
-        if trace.is_valid:
-            extra["trace_id"] = f"{trace.trace_id:032x}"
+        if (trace_id := current_trace_id()) is not None:
+            extra["trace_id"] = trace_id
 
     return clean
+
+
+def current_trace_id() -> str | None:
+    """The trace that this is a part of, as 32 hexadecimal digits; None where there is none."""
+    trace = get_current_span().get_span_context()
+    return f"{trace.trace_id:032x}" if trace.is_valid else None
 
 
 class _Sink:

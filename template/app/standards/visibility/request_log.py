@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from loguru import logger
-from opentelemetry.trace import get_current_span
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.foundation.errors import KINDS
 from app.foundation.record import Phase, RequestRecord
 from app.foundation.settings import NANO_PER_USD
+from app.standards.visibility.logs import current_trace_id
 from app.standards.visibility.route_names import RouteNames
 
 Outcome = Literal["ok", "refused", "failed", "client_left", "broken_stream"]
@@ -114,7 +114,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         started, path = time.perf_counter(), _path(scope)
-        record = RequestRecord(_request_id(scope), _trace_id(), self._span)
+        record = RequestRecord(_request_id(scope), current_trace_id(), self._span)
         exchange = _Exchange(receive, send, record)
         scope.setdefault("state", {})["record"] = exchange.record
         with logger.contextualize(request_id=exchange.record.request_id):
@@ -237,11 +237,6 @@ def _request_id(scope: Scope) -> str:
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
     text = given.decode("latin-1")
     return text if _REQUEST_ID.fullmatch(text) else uuid.uuid4().hex
-
-
-def _trace_id() -> str | None:
-    trace = get_current_span().get_span_context()
-    return f"{trace.trace_id:032x}" if trace.is_valid else None
 
 
 def _path(scope: Scope) -> str:
