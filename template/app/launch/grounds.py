@@ -20,7 +20,6 @@ Plan = Callable[[tuple[Message, ...]], Awaitable[Planned]]
 class Grounds:
     """Of a question that is asked without knowledge: its answer leaves as it comes."""
 
-    prompt: tuple[Message, ...] = ()
     abstained: str | None = None
 
     def push(self, text: str) -> str:

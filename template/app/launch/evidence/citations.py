@@ -25,10 +25,10 @@ QUOTED_CHARACTERS = 240
 UNGROUNDED = "ungrounded"
 _OPEN, _INSIDE, _CLOSE = r"[\[【［]", r"[\s\d,;–-]", r"[\]】］]"
 # So much is held back at most; and what is longer is no citation.
-_INSIDE = f"{_INSIDE}{{0,200}}"
-_CITATION = re.compile(rf"([ \t]{{0,3}}){_OPEN}({_INSIDE}){_CLOSE}")
+_INSIDE += "{0,200}"
+_CITATION = re.compile(r"([ \t]{0,3})" + f"{_OPEN}({_INSIDE}){_CLOSE}")
 # What may become a citation at the end of a text that goes on.
-_BEGINNING = re.compile(rf"[ \t]{{0,3}}(?:{_OPEN}{_INSIDE})?\Z")
+_BEGINNING = re.compile(r"[ \t]{0,3}" + rf"(?:{_OPEN}{_INSIDE})?\Z")
 _NUMBERS = re.compile(r"(\d+)(?:\s*[–-]\s*(\d+))?")
 _MOST = 99
 # Hangul and what comes behind it put a citation directly behind a word: it is no name in code.

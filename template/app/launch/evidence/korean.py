@@ -19,8 +19,8 @@ _TAIL = re.compile(f"(?<=..)(?:{_ENDING})$")
 # What is short and takes a noun's particle is a noun: 한도 (a limit), 인가를 (a licence).
 _EMPTY = re.compile(
     f"(?:{_any(listed('ko', 'pronouns'))})"
-    f"|(?:{_any(listed('ko', 'asking'))})(?:{_ENDING}){{0,2}}"
-    f"|(?:{_any(listed('ko', 'stems'))})(?:{_any(listed('ko', 'endings'))}){{1,2}}"
+    f"|(?:{_any(listed('ko', 'asking'))})(?:{_ENDING})" + "{0,2}"
+    f"|(?:{_any(listed('ko', 'stems'))})(?:{_any(listed('ko', 'endings'))})" + "{1,2}"
     f"|(?:{_any(listed('ko', 'small'))})[은는이가을를만]?"
     f"|(?:{_any([verb for verb in _VERBS if len(verb) > 2])})(?:{_PARTICLE})?"
     f"|(?:{_any([verb for verb in _VERBS if len(verb) == 2])})[은는도만]?"
