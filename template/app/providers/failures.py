@@ -65,11 +65,11 @@ def not_transported(
     return ProviderError(kind, provider, usage=usage)
 
 
-def refused(provider: str, response: httpx2.Response) -> ProviderError:
-    """An answer with a status that is not success. Its body has been read."""
+def refused(provider: str, response: httpx2.Response, body: bytearray) -> ProviderError:
+    """An answer with a status that is not success, and its body."""
     error: dict[str, Any] = {}
     with suppress(ValueError, RecursionError):
-        error = _error_object(json.loads(response.content)) or {}
+        error = _error_object(json.loads(body)) or {}
     status = response.status_code
     kind = _KIND_OF_STATUS.get(status)
     if kind is None:
