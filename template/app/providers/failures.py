@@ -91,7 +91,8 @@ def error_inside(provider: str, data: Any, usage: Usage | None = None) -> Provid
     if error is None:
         return None
     kind = _kind_told(error)
-    with suppress(TypeError, ValueError):  # Gemini and OpenRouter state a status as `code`
+    # Gemini and OpenRouter state a status as `code`.
+    with suppress(TypeError, ValueError, OverflowError):
         status = int(error.get("code"))  # type: ignore[arg-type]
         if 400 <= status < 600 and kind not in ("quota", "rejected_key"):
             kind = _KIND_OF_STATUS.get(status, "overloaded" if status >= 500 else "invalid")
