@@ -107,7 +107,7 @@ def shaped(title: object) -> dict[str, object]:
 
 
 # As deep as can be read, and a little deeper than can be written.
-DEEP = json.loads("[" * 254 + "]" * 254)
+DEEP = json.loads("[" * 255 + "]" * 255)
 
 
 @pytest.mark.parametrize(
