@@ -181,6 +181,24 @@ async def test_memory_that_is_full_refuses_and_forgets_nothing(server: RedisServ
     await store.close()
 
 
+async def test_a_lease_whose_facts_are_gone_holds_nobody_up(tmp_path: Path) -> None:
+    """A server that evicts keys may drop the reservations and keep their leases."""
+    clock, url = Clock(), store_url(tmp_path)
+    store = await opened(url, clock=clock)
+    for name in ("early", "late"):
+        await store.admit(admission(name, claim=CLAIM if name == "early" else None))
+        clock.now += 20
+    with closing(Redis.from_url(url)) as client:
+        client.delete("{contract-test}:reservations")
+    assert not await store.dispatch("late")
+    await store.settle(Settlement("early", 5, "key", ANSWER))
+    assert isinstance(await store.admit(admission("another", claim=CLAIM)), Admitted)
+    clock.now += 60
+    assert (await store.reap()).more is False
+    assert (await store.spending()).reserved_nano == 20  # as the server has it; "another" is ended
+    await store.close()
+
+
 async def test_what_has_expired_leaves_no_key(tmp_path: Path) -> None:
     clock, url = Clock(), store_url(tmp_path)
     store = await opened(url, clock=clock)
