@@ -13,6 +13,7 @@ from app.launch.slo import BUDGET_DAYS, OBJECTIVES, Objective, Objectives
 from app.launch.switches import Switches
 from app.launch.tally import Tally
 from app.ops.aggregates import COUNTER
+from app.ops.checklist import LastRun
 from app.ops.recent import recent_failures
 from app.ops.summary import RANGES, Range, RangeName, Summary
 from app.standards.availability.relay import Target
@@ -43,6 +44,7 @@ class Operations:
         self._objectives = objectives
         self.switches = switches
         self._targets = targets
+        self._checklist = LastRun()
 
     async def state(self, name: RangeName) -> dict[str, Any]:
         """Everything that the page shows, for the last hour, day or week."""
@@ -68,6 +70,7 @@ class Operations:
             "targets": self._cut_off(),
             "switches": switches,
             "failures": failures,
+            "checklist": self._checklist.state(),
             "on_call": {
                 "name": self._project.on_call.name,
                 "contact": self._project.on_call.contact,

@@ -1,4 +1,5 @@
 // Brings the page up to date with a state of the app (`GET /ops/state`).
+import { checklist, openItems } from "./checklist.js";
 import { element, refresh, table } from "./dom.js";
 import { meter, Plot, whole } from "./plots.js";
 import { ago, count, dayAndTime, dollars, duration, percent, seconds, texts } from "./texts.js";
@@ -25,6 +26,7 @@ export class View {
     this.#fill("events-tables", state.totals, () => events(state.totals));
     const ages = state.failures.map((each) => [each.request_id, each.times, sinceWhen(each.age_seconds)]);
     this.#fill("failures-table", ages, () => [failures(state.failures)]);
+    this.#fill("checklist-report", state.checklist, () => checklist(state.checklist));
     const { switches, session } = state;
     this.#fill("switches-table", [switches, session.open], () => [this.#switches(switches, session.open)]);
     const given = [requestsPlot(state), latencyPlot(state), costPlot(state)];
@@ -56,7 +58,7 @@ export class View {
 
 // --- what needs someone ---
 
-function attentionIn({ switches, targets, objectives, spending, session }) {
+function attentionIn({ switches, targets, objectives, spending, checklist, session }) {
   const share = (each) => percent(each.settled_usd / each.cap_usd, 0);
   const isDear = (each) => each.settled_usd >= each.warning_usd;
   return [
@@ -66,6 +68,7 @@ function attentionIn({ switches, targets, objectives, spending, session }) {
     ...objectives.filter((each) => each.burning.length).map((each) => ["#objectives", texts.isBurning(texts[`slo_${each.name}`])]),
     isDear(spending) && ["#spending", texts.isDear(share(spending))],
     ...spending.callers.filter(isDear).map((each) => ["#spending", texts.isDearCaller(each.name, share(each))]),
+    openItems(checklist) && ["#checklist", openItems(checklist)],
   ].filter(Boolean);
 }
 
