@@ -455,6 +455,21 @@ def test_what_renovate_is_told_switches_nothing_off(folder: Path) -> None:
     assert watched == ["uv", "github-actions", "docker"]
 
 
+@pytest.mark.parametrize("deploy", ["docker", "vercel", "aws"])
+def test_the_runbook_and_the_page_name_one_command_for_a_log_line(
+    folder: Path, tmp_path: Path, deploy: str
+) -> None:
+    app = generate(folder, tmp_path / "app", answers(deploy=deploy, store="redis"))
+    program = (
+        "from app.foundation.project import load_project\n"
+        "from app.ops.log_command import log_command\n"
+        "print(log_command(load_project(), production=True)['command'])"
+    )
+    command = run(app, sys.executable, "-c", program, PYTHONPATH=str(app)).strip()
+    assert "REQUEST_ID" in command
+    assert f"`{command}`" in (app / "RUNBOOK.md").read_text(encoding="utf-8")
+
+
 def test_secrets_are_ignored_by_git_and_docker(folder: Path, tmp_path: Path) -> None:
     app = generate(folder, tmp_path / "app", answers())
     run(app, "git", "init", "--quiet")

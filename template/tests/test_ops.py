@@ -1,5 +1,6 @@
 """The operations page over HTTP: who may see it, and what changes something."""
 
+import json
 import re
 import time
 from collections import Counter
@@ -279,7 +280,7 @@ def test_failures_lead_to_their_log_line_and_no_secret_and_no_prompt_is_in_it(
         assert failed.status_code == 503
     with signed_in(app) as http:
         deadline = time.monotonic() + FAILURES_SECONDS
-        while not (failures := http.get("/ops/state").json()["failures"]):
+        while not (failures := (state := http.get("/ops/state").json())["failures"]):
             assert time.monotonic() < deadline, "the failure is not shown"
             time.sleep(0.1)
         answers = [http.get("/ops").text, http.get("/ops/state").text]
@@ -287,6 +288,13 @@ def test_failures_lead_to_their_log_line_and_no_secret_and_no_prompt_is_in_it(
     assert failures[0]["cause"] == "error:providers_unavailable"
     assert failures[0]["request_id"] == failed.headers["x-request-id"]
     assert app.request_line(failures[0]["request_id"])["status"] == failures[0]["status"] == 503
+    # The page hands out the command with this id; it finds the request's lines and no others.
+    log = state["log"]
+    assert log["place"] == load_project().deploy
+    assert "REQUEST_ID" in log["command"]
+    lines = [line for line in app.log().splitlines() if failures[0]["request_id"] in line]
+    assert {json.loads(line)["request_id"] for line in lines} == {failures[0]["request_id"]}
+    assert {"duration_ms", "error_code"} <= set(json.loads(lines[-1]))
     said = "\n".join([*answers, cookie, app.log()])
     for secret in (ADMIN_TOKEN, PROVIDER_KEY, *CALLERS.values(), "Marmalade"):
         assert secret not in said, secret
@@ -326,6 +334,7 @@ def test_in_development_without_a_token_all_may_look_and_nobody_may_act(
     with browser(app) as http:
         state = http.get("/ops/state").json()
         assert state["session"] == {"open": True, "csrf": None}
+        assert state["log"] == {"place": "terminal", "command": None}
         assert state["switches"]
         turn = {"name": "spending", "off": True, "why": "because"}
         for refused in (

@@ -14,6 +14,7 @@ from app.launch.switches import Switches
 from app.launch.tally import Tally
 from app.ops.aggregates import COUNTER
 from app.ops.checklist import LastRun
+from app.ops.log_command import log_command
 from app.ops.recent import recent_failures
 from app.ops.summary import RANGES, Range, RangeName, Summary
 from app.standards.availability.relay import Target
@@ -45,6 +46,7 @@ class Operations:
         self.switches = switches
         self._targets = targets
         self._checklist = LastRun()
+        self._log = log_command(project, production=settings.production)
 
     async def state(self, name: RangeName) -> dict[str, Any]:
         """Everything that the page shows, for the last hour, day or week."""
@@ -70,6 +72,7 @@ class Operations:
             "targets": self._cut_off(),
             "switches": switches,
             "failures": failures,
+            "log": self._log,
             "checklist": self._checklist.state(),
             "on_call": {
                 "name": self._project.on_call.name,

@@ -1,8 +1,9 @@
 // Brings the page up to date with a state of the app (`GET /ops/state`).
 import { checklist, openItems } from "./checklist.js";
 import { element, refresh, table } from "./dom.js";
+import { failures, shownOf } from "./failures.js";
 import { meter, Plot, whole } from "./plots.js";
-import { ago, count, dayAndTime, dollars, duration, percent, seconds, texts } from "./texts.js";
+import { count, dayAndTime, dollars, duration, percent, seconds, texts } from "./texts.js";
 
 const MINUTES_A_DAY = 24 * 60;
 
@@ -24,8 +25,8 @@ export class View {
     this.#fill("objectives-table", state.objectives, () => [objectives(state.objectives)]);
     this.#fill("providers-table", [state.targets, state.totals], () => [providers(state)]);
     this.#fill("events-tables", state.totals, () => events(state.totals));
-    const ages = state.failures.map((each) => [each.request_id, each.times, sinceWhen(each.age_seconds)]);
-    this.#fill("failures-table", ages, () => [failures(state.failures)]);
+    const say = (...nodes) => this.byId("log-line").replaceChildren(...nodes);
+    this.#fill("failures-table", shownOf(state.failures), () => [failures(state.failures, state.log, say)]);
     this.#fill("checklist-report", state.checklist, () => checklist(state.checklist));
     const { switches, session } = state;
     this.#fill("switches-table", [switches, session.open], () => [this.#switches(switches, session.open)]);
@@ -192,23 +193,6 @@ function providers({ targets, totals }) {
     count(counted(totals.cut_off, target)),
   ]);
   return table(texts.providers, heads, rows, { titled: true });
-}
-
-function failures(found) {
-  const heads = [texts.cause, texts.last, texts.times, texts.firstRequest, texts.where];
-  const rows = found.map((failure) => [
-    failure.cause,
-    sinceWhen(failure.age_seconds),
-    count(failure.times),
-    element("code", {}, failure.request_id),
-    [failure.status, failure.provider, failure.model].filter(Boolean).join(" · "),
-  ]);
-  return table(texts.recentFailures, heads, rows.length ? rows : [[texts.nothing, "", "", "", ""]], { titled: true });
-}
-
-/** In whole minutes: a table that changed each time could not be read, or selected from. */
-function sinceWhen(age) {
-  return age < 5400 ? ago(Math.round(age / 60), 60) : ago(Math.round(age / 3600), 3600);
 }
 
 function events(totals) {
