@@ -22,7 +22,7 @@ MOST_CHARACTERS = 300
 def keep(report: Report, file: Path = FILE) -> None:
     """Write it in one step. Raises `OSError` where the folder cannot be written to."""
     found = Found(
-        when=report.when.astimezone(UTC),
+        when=report.when.astimezone(UTC).replace(microsecond=0),
         commit=_commit(),
         kit=_kit(),
         items=tuple(_item(result) for result in report.results),

@@ -22,12 +22,13 @@ export function failures(found, log, say) {
 
 /** A button that copies the command, and shows it: also where a browser lets nothing be copied. */
 function leadingTo(id, { place, command }, say) {
+  const what = command ? texts.copyCommand : texts.copyId;
   const words = command ? command.replaceAll("REQUEST_ID", id) : id;
   const onclick = async () => {
     const copied = await navigator.clipboard?.writeText(words).then(() => true, () => false);
     say(element("span", {}, texts[`log_${place}`], copied ? ` ${texts.copied}` : ""), element("code", {}, words));
   };
-  return element("button", { type: "button", onclick, ariaLabel: `${texts.copyCommand}: ${id}` }, texts.copyCommand);
+  return element("button", { type: "button", onclick, ariaLabel: `${what}: ${id}` }, what);
 }
 
 /** In whole minutes: a table that changed each time could not be read, or selected from. */

@@ -20,7 +20,7 @@ export class View {
     this.#fill("attention", attentionIn(state), () => attention(state));
     this.#fill("on-call", state.on_call, () => onCall(state.on_call));
     this.#fill("caps", state.spending, () => caps(state.spending));
-    this.#fill("costs", state.totals, () => costs(state.totals));
+    this.#fill("costs", [state.totals, state.range], () => costs(state));
     this.#fill("totals", state.totals, () => totals(state));
     this.#fill("objectives-table", state.objectives, () => [objectives(state.objectives)]);
     this.#fill("providers-table", [state.targets, state.totals], () => [providers(state)]);
@@ -65,7 +65,8 @@ function attentionIn({ switches, targets, objectives, spending, checklist, sessi
   return [
     session.open && ["#switches", texts.openToAll],
     ...switches.filter(({ off }) => off).map(({ name, off }) => ["#switches", texts.isOff(name, off.by, off.why)]),
-    ...targets.filter((each) => each.cut_off).map((each) => ["#providers", texts.isCutOff(each.provider)]),
+    ...targets.filter((each) => each.failing).map((each) => ["#providers", texts.isFailing(each.provider)]),
+    ...targets.filter((each) => each.cut_off && !each.failing).map((each) => ["#providers", texts.isCutOff(each.provider)]),
     ...objectives.filter((each) => each.burning.length).map((each) => ["#objectives", texts.isBurning(texts[`slo_${each.name}`])]),
     isDear(spending) && ["#spending", texts.isDear(share(spending))],
     ...spending.callers.filter(isDear).map((each) => ["#spending", texts.isDearCaller(each.name, share(each))]),
@@ -110,9 +111,9 @@ function cap(name, { settled_usd: spent, reserved_usd: reserved, cap_usd: limit 
   );
 }
 
-function costs(totals) {
-  const of = (caption, rows, name) =>
-    rows.length > 0 && table(caption, [texts.name, texts.cost], rows.map((row) => [row.rest ? texts.others : name(row), dollars(row.usd)]));
+function costs({ totals, range }) {
+  const of = (what, rows, name) =>
+    rows.length > 0 && table(`${what} · ${texts[range.name]}`, [texts.name, texts.cost], rows.map((row) => [row.rest ? texts.others : name(row), dollars(row.usd)]));
   return [
     of(texts.byCaller, totals.cost_by_caller, ({ caller }) => (caller === "anonymous" ? texts.anonymous : caller)),
     of(texts.byModel, totals.cost_by_model, ({ provider, model }) => `${provider} / ${model}`),
@@ -187,12 +188,18 @@ function providers({ targets, totals }) {
     rows.filter((row) => row.provider === provider && row.model === model && fits(row)).reduce((all, row) => all + row.count, 0);
   const rows = targets.map((target) => [
     `${target.provider} / ${target.model}`,
-    element("span", { className: target.cut_off ? "bad" : "" }, target.cut_off ? texts.cutOff : texts.works),
+    stateOf(target),
     count(counted(totals.attempts, target)),
     count(counted(totals.attempts, target, ({ outcome }) => outcome !== "ok" && outcome !== "cancelled")),
     count(counted(totals.cut_off, target)),
   ]);
   return table(texts.providers, heads, rows, { titled: true });
+}
+
+/** What fails for all is said so by every process: whether this one spares it is no news then. */
+function stateOf({ failing, cut_off: cutOff }) {
+  const state = failing ? texts.failing : cutOff ? texts.cutOff : texts.works;
+  return element("span", { className: failing || cutOff ? "bad" : "" }, state);
 }
 
 function events(totals) {
