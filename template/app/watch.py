@@ -11,7 +11,7 @@ from app.ops.aggregates import Aggregates
 from app.providers.base import Prompt
 from app.standards.visibility.alerts import Alerts, Kind
 from app.standards.visibility.gen_ai import ModelCall
-from app.standards.visibility.metrics import Metrics
+from app.standards.visibility.metrics import KEY_TROUBLE, Metrics
 from app.standards.visibility.request_log import RequestEnd
 from app.standards.visibility.telemetry import Telemetry
 from app.stores.base import CapWarning
@@ -24,8 +24,6 @@ _ALERTS: dict[str, Kind] = {
     "internal_error": "internal_error",
     "daily_cost_cap": "daily_cost_cap",
 }
-# Failures that only the operator can mend: the key is refused, or the account is empty.
-_KEY_TROUBLE = frozenset({"rejected_key", "quota"})
 
 
 class Watch:
@@ -49,7 +47,7 @@ class Watch:
         """One attempt has ended."""
         self._metrics.attempt(provider, model, outcome)
         self._aggregates.attempt(provider, model, outcome)
-        if outcome in _KEY_TROUBLE:
+        if outcome in KEY_TROUBLE:
             self._key_trouble.add(provider)
             self._alerts.report("provider_key", provider=provider)
         elif outcome == "ok":
