@@ -102,6 +102,8 @@ def create_app() -> FastAPI:
     targets = build_targets(settings, watch.breaker)
     candidate = build_candidate(settings, targets, watch.candidate_breaker)
     connected = all_connected(targets, candidate)
+    models = [(t.provider.name, t.provider.model) for t in connected]
+    metrics.state_targets(models, float(settings.canary_percent / 100) if candidate else 0)
     relay = Relay(
         max_attempts=settings.max_attempts,
         read_timeout=settings.read_timeout_seconds,
@@ -114,10 +116,7 @@ def create_app() -> FastAPI:
     counter = TokenCounter(settings.max_input_tokens)
     gate = Gate(counter, settings.max_input_tokens)
 
-    names = switch_names(
-        ((t.provider.name, t.provider.model) for t in connected), with_candidate=bool(candidate)
-    )
-    switches = Switches(store, names)
+    switches = Switches(store, switch_names(models, with_candidate=bool(candidate)))
     rollout = Rollout(
         candidate,
         targets[0],
@@ -202,7 +201,7 @@ def create_app() -> FastAPI:
     app.state.path = path
     app.state.identity = identity
     app.state.feedback = Feedback(settings, store, guard, metrics, failures)
-    app.state.health = Health(store, targets, metrics)
+    app.state.health = Health(store, targets, metrics, switches)
     app.state.finish = finish
     app.state.door = Door(settings, identity, store, Tries(settings, store, guard))
     app.state.operations = Operations(

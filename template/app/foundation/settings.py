@@ -129,6 +129,7 @@ class Settings(LaunchSettings):
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     cors_origins: Words = ()
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    app_release: Annotated[str, Field(pattern=r"^[\w.@+:-]{1,200}$")] | None = None
     sentry_dsn: SecretUrl | None = None
     otel_exporter_otlp_endpoint: Url | None = None
     otel_traces_sampler_arg: Annotated[float, Field(ge=0, le=1)] = 1.0
