@@ -91,8 +91,8 @@ function onCall({ name, contact }) {
 
 function caps(spending) {
   const resets = texts.resets(duration(spending.resets_in_seconds));
-  const more = [resets, texts.objective(dollars(spending.objective_usd))];
   const warning = spending.warning_usd / spending.cap_usd;
+  const more = [resets, texts.objective(dollars(spending.objective_usd)), texts.lineAt(percent(warning, 0))];
   return [
     cap(texts.wholeApp, spending, warning, more),
     ...spending.callers.map((caller) => cap(caller.name, caller, warning, [])),
