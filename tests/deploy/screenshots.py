@@ -14,8 +14,8 @@ SCALE, QUALITY = 2, 0.5
 # When it is in a screenshot. The pages' numbers are of ages, and do not depend on it.
 MOMENT = "2026-11-27T18:02:00Z"
 # Screenshots are compared in squares of so many pixels, by the mean of a colour in each (0 to 255):
-# an edge that another version of the browser smooths otherwise is no difference, and a text is.
-SQUARE, MOST_APART, MOST_SQUARES = 16, 24, 0.002
+# an edge that another version of the browser smooths otherwise is no difference, a word is one.
+SQUARE, MOST_APART, MOST_SQUARES = 16, 24, 3
 _AS_WEBP = """
 async ([png, quality]) => {
   const image = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
@@ -40,7 +40,7 @@ async ([older, newer, square, apart]) => {
   const squares = Array.from({ length: one.seen.length / 4 }, (_, number) => 4 * number);
   const unlike = (at) => Math.abs(one.seen[at] - two.seen[at]) > apart;
   const differ = squares.filter((at) => unlike(at) || unlike(at + 1) || unlike(at + 2));
-  return [one.size, two.size, differ.length / squares.length];
+  return [one.size, two.size, differ.length];
 }
 """
 
@@ -82,11 +82,11 @@ class Gallery:
         if not kept.exists():
             return f"{kept.name} is missing"
         both = [_text(kept.read_bytes()), _text(screenshot)]
-        before, now, share = self.desk.evaluate(_COMPARE, [*both, SQUARE, MOST_APART])
+        before, now, differ = self.desk.evaluate(_COMPARE, [*both, SQUARE, MOST_APART])
         if before != now:
             return f"{kept.name} is {before[0]}x{before[1]}, the page gives {now[0]}x{now[1]}"
-        if share > MOST_SQUARES:
-            return f"{kept.name} shows another page: {share:.1%} of it differs"
+        if differ > MOST_SQUARES:
+            return f"{kept.name} shows another page: {differ} squares of it differ"
         return None
 
 

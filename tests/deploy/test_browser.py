@@ -4,6 +4,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ ANSWERED, REFUSED, FAILED = 6, 2, 1
 MOST_BYTES, MOST_SECONDS, TRIES = 100_000, 1.0, 8
 LIVE_MS = 15_000  # the page looks every 5 s, and a busy machine may take its time
 MOST_TABS = 80
+REASON = "the bill of this month, which nobody has approved"
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,22 @@ _FOCUS = """
   return [at.outerHTML.slice(0, 120), at.matches(wanted), onScreen && ringed];
 }
 """
+
+
+@contextmanager
+def switched_off(served: Served) -> Iterator[None]:
+    """Something that needs someone, told in more words than a phone is wide."""
+    token = {"Authorization": f"Bearer {ADMIN}"}
+
+    def turn(off: bool) -> None:
+        said = {"name": "spending", "off": off, "why": REASON}
+        served.caller.post("/ops/switches", json=said, headers=token).raise_for_status()
+
+    turn(off=True)
+    try:
+        yield
+    finally:
+        turn(off=False)
 
 
 def test_the_plots_tell_the_traffic_that_there_was(browser: Browser, served: Served) -> None:
@@ -209,7 +227,7 @@ def test_everything_can_be_done_by_keyboard(browser: Browser, served: Served) ->
 def test_nobody_is_shut_out(
     browser: Browser, served: Served, axe: str, options: dict[str, Any]
 ) -> None:
-    with opened(browser, **options) as seen:
+    with switched_off(served), opened(browser, **options) as seen:
         page = seen.page
         page.goto(f"{served.url}/ops")
         expect(page.locator("#token")).to_be_visible()
@@ -217,6 +235,8 @@ def test_nobody_is_shut_out(
             assert seen.barriers(axe) == [], light
         sign_in(seen, served)
         expect(page.locator("#plots svg").nth(2)).to_be_visible()
+        expect(page.locator("#attention")).to_contain_text(REASON)
+        page.locator("#range button").nth(1).click()  # a day's tables are the shortest
         for details in page.locator("#plots details").all():
             details.locator("summary").click()
         wider = "node => node.scrollWidth - node.clientWidth"
