@@ -51,7 +51,8 @@ export class View {
       const turn = element("button", { type: "button", disabled: open, ariaLabel: `${label}: ${name}` }, label);
       turn.dataset.name = name;
       turn.addEventListener("click", () => this.ask(name, !off));
-      return [name, element("span", { className: off ? "bad" : "" }, state), turn];
+      const parts = name.split(/(?<=:)/).flatMap((part) => [part, element("wbr")]); // lines break there
+      return [element("span", {}, ...parts), element("span", { className: off ? "bad" : "" }, state), turn];
     });
     return table(texts.switches, [texts.switchName, texts.state, texts.action], rows, { titled: true });
   }
