@@ -1,5 +1,9 @@
 """What is checked before anything starts: environment, prices, alerts, policy, documents, store."""
 
+import errno
+import os
+import socket
+import sys
 from importlib import import_module
 
 from loguru import logger
@@ -8,6 +12,7 @@ from app.foundation.checks import Problem
 from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.foundation.settings import Settings
+from app.foundation.sources import mistyped
 from app.hosting import hosting_problems
 from app.launch.policy.rules import InvalidRulesError, read_rules
 from app.launch.rollout.candidate import candidate_problems
@@ -23,7 +28,24 @@ CONCERN_SECONDS = 60.0
 
 def check_environment(*more: Check) -> Settings:
     """The settings; or every problem at once on standard error, and exit code 78."""
+    messages = load_messages(load_project().language)
+    for name, meant in mistyped(Settings.model_fields).items():
+        print(messages.text("environment.mistyped", name=name, meant=meant), file=sys.stderr)
     return load_or_exit(further_problems, _policy_problems, _index_problems, *more)
+
+
+def taken_port(settings: Settings) -> list[Problem]:
+    """That another process listens already where this one would."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        if os.name != "nt":  # there it would let two listen
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return [Problem("port", "taken", {"port": settings.port})]
+    return []
 
 
 def stale_index(settings: Settings) -> list[Problem]:
