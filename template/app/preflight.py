@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from importlib import import_module
+from pathlib import Path
 
 from loguru import logger
 
@@ -24,6 +25,7 @@ from app.targets import price_problems
 
 # A concern is said once in this time (seconds), however many processes start together.
 CONCERN_SECONDS = 60.0
+PROMPT = Path(__file__).parent / "yours/system_prompt.md"
 
 
 def check_environment(*more: Check) -> Settings:
@@ -31,7 +33,7 @@ def check_environment(*more: Check) -> Settings:
     messages = load_messages(load_project().language)
     for name, meant in mistyped(Settings.model_fields).items():
         print(messages.text("environment.mistyped", name=name, meant=meant), file=sys.stderr)
-    return load_or_exit(further_problems, _policy_problems, _index_problems, *more)
+    return load_or_exit(further_problems, _yours_problems, _index_problems, *more)
 
 
 def taken_port(settings: Settings) -> list[Problem]:
@@ -77,7 +79,7 @@ def further_problems(settings: Settings) -> list[Problem]:
     return [*models, *hosting_problems(settings), *alerts]
 
 
-def _policy_problems(settings: Settings) -> list[Problem]:
+def _yours_problems(settings: Settings) -> list[Problem]:
     wrong: list[Problem] = []
     unreachable = not (settings.openai_api_key or settings.moderation_base_url)
     if settings.moderation != "off" and unreachable:
@@ -86,7 +88,17 @@ def _policy_problems(settings: Settings) -> list[Problem]:
         read_rules(settings.policy_file)
     except InvalidRulesError as error:
         wrong += error.problems
+    try:
+        read_instructions()
+    except UnicodeDecodeError:
+        wrong.append(Problem(f"app/yours/{PROMPT.name}", "not_utf8"))
     return wrong
+
+
+def read_instructions() -> str:
+    """The system prompt, which is yours."""
+    # Windows editors write a mark at the start.
+    return PROMPT.read_text(encoding="utf-8-sig").strip() if PROMPT.exists() else ""
 
 
 async def check_store(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from app.foundation import checks
 from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.foundation.settings import InvalidSettingsError, Settings, read_settings
+from app.preflight import PROMPT
 from tests.fake_provider import FakeProvider
 from tests.running import ROOT, clean_environment, production
 from tests.servers import store_environment
@@ -237,9 +238,14 @@ def test_what_is_started_from_a_folder_of_the_project_reads_its_env(tmp_path: Pa
         port = taken.getsockname()[1]
         env = f"PORT={port}\nDAILY_COST_CAP=1\nOTEL_EXPORTER_OTLP_TRACES_ENDPOINT=x\nMINE=1\n"
         (tmp_path / ".env").write_text(env, encoding="utf-8")
+        # As Windows editors and PowerShell write text.
+        policy, prompt = (tmp_path / f"app/yours/{one}" for one in ("policy.toml", PROMPT.name))
+        policy.write_text(policy.read_text(encoding="utf-8"), encoding="utf-8-sig")
+        prompt.write_text("You are helpful.", encoding="utf-16")
         said = dev().splitlines()
     assert "DAILY_COST_CAP_USD" in said[0], "a slip of the pen is told"
-    assert [line.partition(": ")[0] for line in said if line[:2] == "  "] == ["  PORT"]
+    wrong = [line.partition(": ")[0].strip() for line in said if line[:2] == "  "]
+    assert wrong == [f"app/yours/{PROMPT.name}", "PORT"]
     assert str(port) in "".join(said)
-    (tmp_path / ".env").write_text(env, encoding="utf-16")  # as PowerShell's >> writes it
+    (tmp_path / ".env").write_text(env, encoding="utf-16")
     assert "  .env: " in dev()
