@@ -36,6 +36,7 @@ from app.launch.switches import Switches, switch_names
 from app.ops.aggregates import Aggregates
 from app.ops.door import Door
 from app.ops.operations import Operations
+from app.ops.tries import Tries
 from app.preflight import check_environment, open_store
 from app.routes import chat, docs, feedback, health, ops
 from app.standards.availability.relay import Relay
@@ -202,7 +203,7 @@ def create_app() -> FastAPI:
     app.state.feedback = Feedback(settings, store, guard, metrics, failures)
     app.state.health = Health(store, targets, metrics, switches)
     app.state.finish = finish
-    app.state.door = Door(settings, identity, store)
+    app.state.door = Door(settings, identity, store, Tries(settings, store, guard))
     app.state.operations = Operations(
         settings=settings,
         project=project,

@@ -60,9 +60,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer that has begun: its target and its pieces, the first one included."""
+    """An answer that has begun: its pieces, the first one included."""
 
-    target: Target
     pieces: AsyncGenerator[Piece, None]
     observed: ObservedCall
 
@@ -105,7 +104,7 @@ class Relay:
                 await pieces.aclose()
                 raise
             rest = self._rest(call, target, first, pieces, observed)
-            return Stream(target, rest, observed)
+            return Stream(rest, observed)
 
         return await self._first_success(call, targets, attempt)
 

@@ -53,15 +53,12 @@ class Guard:
         self, settings: Settings, store: Store, on_warning: Callable[[CapWarning, str | None], None]
     ) -> None:
         self._settings = settings
+        # Seconds that a request waits for its settlement before it is answered all the same.
+        self.patience = settings.store_timeout_seconds
         self._store = store
         self._on_warning = on_warning
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running: set[Reservation] = set()
-
-    @property
-    def patience(self) -> float:
-        """Seconds that a request waits for its settlement before it is answered all the same."""
-        return self._settings.store_timeout_seconds
 
     @property
     def in_flight(self) -> int:
@@ -160,7 +157,7 @@ class Guard:
         """Its lease is renewed no longer."""
         self._running.discard(reservation)
 
-    async def settle(self, settlement: Settlement, request_id: str) -> None:
+    async def settle(self, settlement: Settlement, request_id: str | None = None) -> None:
         """Settle, however often that has to be tried."""
         for pause in (*SETTLE_PAUSES, None):
             try:
