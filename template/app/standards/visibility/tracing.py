@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, SamplingResult, TraceIdRatioBased
 
-from app.standards.visibility.redaction import Redactor
+from app.standards.visibility.redaction import HIDDEN, Redactor
 
 EXPORT_SECONDS = 5.0
 
@@ -50,7 +50,10 @@ class _Drawn(TraceIdRatioBased):
 
 
 class _Redacting(SpanExporter):
-    """Cleans spans in the exporter's thread: a query string may hold a key."""
+    """Cleans spans in the exporter's thread.
+
+    An address may hold a key, or what somebody wrote: of it the route's template is sent.
+    """
 
     def __init__(self, exporter: SpanExporter, redactor: Redactor) -> None:
         self._exporter = exporter
@@ -64,8 +67,12 @@ class _Redacting(SpanExporter):
 
     def _clean(self, span: ReadableSpan) -> ReadableSpan:
         attributes: dict[str, Any] = {
-            name: self._redactor.data(value) for name, value in (span.attributes or {}).items()
+            name: self._redactor.data(value)
+            for name, value in (span.attributes or {}).items()
+            if name != "url.query"
         }
+        if "url.path" in attributes:
+            attributes["url.path"] = attributes.get("http.route", HIDDEN)
         return ReadableSpan(
             name=span.name,
             context=span.context,
