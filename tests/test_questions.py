@@ -27,7 +27,9 @@ from tests.kit import (
 from tests.releases.snapshot import ROOT
 
 ASKED = {
-    name: question for name, question in QUESTIONS.items() if question.get("when") is not False
+    name: question
+    for name, question in QUESTIONS.items()
+    if question.get("when") is not False and question.get("ask") is not False
 }
 TEXTS = ("project_name", "about", "on_call_name", "on_call_contact")
 MODELS = ("openai_model", "anthropic_model", "gemini_model", "compatible_model")
@@ -289,7 +291,8 @@ def test_a_data_file_a_git_url_and_the_command_line(repository: Path, tmp_path: 
     recorded = yaml.safe_load((tmp_path / "app/.copier-answers.yml").read_text())
     assert recorded["_commit"] == "v9999.0.0"
     assert recorded["fallback_order"] == "gemini, openai"
-    assert not recorded.keys() & {"slug", "targets", "anthropic_model"}
+    assert recorded["slug"] == "my-llm-app", "not asked, but kept"
+    assert not recorded.keys() & {"targets", "anthropic_model"}
 
 
 def test_asked_in_a_terminal(repository: Path, tmp_path: Path) -> None:
@@ -332,6 +335,7 @@ def test_asked_in_a_terminal(repository: Path, tmp_path: Path) -> None:
     recorded = yaml.safe_load((tmp_path / "app/.copier-answers.yml").read_text())
     assert {name: recorded[name] for name in recorded if not name.startswith("_")} == {
         "project_name": "도우미",
+        "slug": "llm-app",  # not asked
         "about": "An assistant that answers questions.",
         "language": "ko",
         "providers": ["anthropic", "gemini"],

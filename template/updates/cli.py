@@ -92,13 +92,15 @@ def _update(project: Project, template: Template, asked: argparse.Namespace) -> 
     plan = Plan(template, to, asked.data, asked.trust)
     with tried(project, plan) as trial:
         changes = changes_of(project, trial)
+        # An app that is older than its record of the short name is called so all the same.
+        answers = {"slug": load_project().slug} | project.answers
         found = Update(
             app=load_project().name,
             old=project.release,
             new=new,
             changelog=template.changelog(project.release, new),
             changes=changes,
-            steps=remaining_steps(project.answers, read_answers(trial.folder), changes),
+            steps=remaining_steps(answers, read_answers(trial.folder), changes),
         )
         if asked.apply:
             message = say("apply.commit", release=new)

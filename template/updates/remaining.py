@@ -25,6 +25,9 @@ def remaining_steps(
     places = old.get("deploy", "docker"), new.get("deploy", "docker")
     if places[0] != places[1]:
         steps.append(say("left.deploy", new=places[1]))
+    names = old.get("slug"), new.get("slug")
+    if all(names) and names[0] != names[1]:
+        steps.append(say("left.slug", old=names[0], new=names[1]))
     if old.get("language") != new.get("language"):
         steps.append(say("left.language"))
     if new.get("knowledge") and not old.get("knowledge"):

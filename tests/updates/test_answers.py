@@ -1,5 +1,6 @@
 """Other answers later: what `preview-update -d` does, keeps, and says is left to do."""
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,6 +112,21 @@ def test_other_answers(matrix: Matrix, tmp_path: Path, case: str) -> None:
         fine = ("kept", "conflict") if change.conflicts and kind == "mergeable" else ("kept",)
         assert outcome in fine, f"{what} ({kind}): {outcome}"
     assert_nothing_else(tried)
+
+
+def test_another_name_leaves_the_records_where_they_are(matrix: Matrix) -> None:
+    app = matrix.committed(matrix.app(HERE, "defaults")[0])
+    # The store's namespace, the volume of compose.yaml and the image are called by the short name.
+    said = asked(app, {"project_name": "The bakery"}, "--apply", "--no-checklist", "--format=json")
+    assert said.code == 0, said.err
+    git(app, "merge", "--quiet", said.report["branch"])
+    project = json.loads((app / "app/project.json").read_text(encoding="utf-8"))
+    assert (project["name"], project["slug"]) == ("The bakery", "my-llm-app")
+    assert "compose.yaml" not in said.files
+    # Who wants another is told what it costs.
+    said = asked(app, {"slug": "bakery"}, "--format=json")
+    assert said.files["compose.yaml"] == "updated"
+    assert "begin empty" in " ".join(said.report["steps"])
 
 
 @pytest.mark.apps
