@@ -90,11 +90,11 @@ class RequestPath:
             answer = await self._relay.complete(call, work.targets)
             work.heard(answer)
             answer = work.whole(answer)
+            cost = work.bill.close()
+            body = wire.completion(answer, context.record, work.judge(answer.finish_reason))
         except BaseException as error:
             await self._give_up(work, reservation, error)
             raise
-        cost = work.bill.close()
-        body = wire.completion(answer, context.record, work.judge(answer.finish_reason))
         await reservation.settle(cost, work.keeping.kept(200, JSON, body))
         work.given()
         return Whole(200, JSON, body)

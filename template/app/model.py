@@ -8,7 +8,7 @@ async def recipe(dish: Dish, model: Model) -> Recipe:
 """
 
 import json
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
@@ -23,6 +23,7 @@ from app.foundation.errors import AppError
 from app.guarded import RequestPath
 from app.standards.spending.identity import Caller
 
+T = TypeVar("T")
 Shape = TypeVar("Shape", bound=BaseModel)
 
 
@@ -99,17 +100,16 @@ class GuardedModel:
     async def complete(self, request: wire.ChatRequest, knowledge: bool = True) -> Whole:
         """A request of the OpenAI wire, answered whole."""
         context = self._context(knowledge)
-        work = self._path.complete(request, context)
-        if context.idempotency_key is not None:
-            # Its client will come back for the answer: the work is not thrown away.
-            return await work
-        return await until_disconnect(self._request.receive, work)
+        return await self._while_wanted(context, self._path.complete(request, context))
 
     async def open_stream(self, request: wire.ChatRequest, knowledge: bool = True) -> Live | Whole:
         """A request of the OpenAI wire, answered in events (whole when it is a replay)."""
         context = self._context(knowledge)
-        work = self._path.stream(request, context)
+        return await self._while_wanted(context, self._path.stream(request, context))
+
+    async def _while_wanted(self, context: Context, work: Coroutine[Any, Any, T]) -> T:
         if context.idempotency_key is not None:
+            # Its client will come back for the answer: the work is not thrown away.
             return await work
         return await until_disconnect(self._request.receive, work)
 

@@ -6,7 +6,7 @@ asked for is silently dropped. Neutral values (`n: 1`, `tools: []`) ask for noth
 
 import json
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -101,6 +101,12 @@ class Format(BaseModel):
     model_config = _Strict
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _can_be_sent(self) -> Self:
+        # Half a surrogate pair and hundreds of lists in each other can be read, but not written.
+        self.model_dump_json()
+        return self
 
     def response_format(self) -> ResponseFormat | None:
         """The format in the app's own words; None for text."""

@@ -23,7 +23,7 @@ from app.stores.base import Count
 from app.targets import all_connected
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Hang, Status
-from tests.running import RunningApp, production
+from tests.running import RunningApp, production, until
 from tests.test_environment import start
 from tests.test_switches import SEEN_SECONDS, switch, turned
 from tests.webhook import Webhook
@@ -189,7 +189,8 @@ def test_the_cache_keeps_the_arms_apart(
         # What a stand-in said is not kept for who gets the candidate.
         assert answered(http, "둘") == ("MISS", CANDIDATE)
         turned(tmp_path, "off", "canary")
-        answered(http, "셋")
+        answered(http, "셋")  # the look goes on beside it
+        until(lambda: app.log_lines(message="switched off"))
         assert answered(http, "하나") == ("MISS", PROVEN)
 
 

@@ -101,6 +101,15 @@ def test_the_models(app: RunningApp) -> None:
         assert http.get("/v1/models").status_code == 401
 
 
+def shaped(title: object) -> dict[str, object]:
+    """A `response_format` with something in its schema."""
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": {"title": title}}}
+
+
+# As deep as can be read, and a little deeper than can be written.
+DEEP = json.loads("[" * 255 + "]" * 255)
+
+
 @pytest.mark.parametrize(
     ("change", "status", "code", "param"),
     [
@@ -123,6 +132,8 @@ def test_the_models(app: RunningApp) -> None:
             "messages.0.content.0.type",
         ),
         ({"response_format": {"type": "json_schema"}}, 400, "invalid_request_error", None),
+        ({"response_format": shaped("\ud83d")}, 400, "invalid_request_error", "response_format"),
+        ({"response_format": shaped(DEEP)}, 400, "invalid_request_error", "response_format"),
         ({"model": "gpt-0"}, 404, "model_not_found", "model"),
     ],
 )
@@ -134,10 +145,9 @@ def test_what_is_refused_is_named(
     code: str,
     param: str | None,
 ) -> None:
+    body = json.dumps({"model": "auto", "messages": HELLO, **change})
     with app.http() as http:
-        answer = http.post(
-            "/v1/chat/completions", json={"model": "auto", "messages": HELLO, **change}
-        )
+        answer = http.post("/v1/chat/completions", content=body)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (status, code), error
     if param is not None:

@@ -260,6 +260,8 @@ def test_what_goes_beside_the_messages_is_judged_too(app: RunningApp, fake: Fake
     for answer, param in (
         (shaped(description=f"key {KEY}"), "response_format"),
         (shaped(enum=["Project Nightjar"]), "response_format"),
+        (shaped(description=f"key:\n{KEY}"), "response_format"),
+        (shaped(description='a "bird":\tProject\nNightjar'), "response_format"),
         (ask(app, "Hi", stop=["bob@example.com"]), "stop"),
     ):
         assert answer.status_code == 400

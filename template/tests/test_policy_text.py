@@ -99,6 +99,22 @@ async def test_an_accent_that_comes_late_is_waited_for(tmp_path: Path, pieces: l
     assert heard(await screen_of(policy), list(answer)) == ("On: ", "content_policy_violation")
 
 
+# The ends of each range of what Unicode calls default ignorable, with the Hangul fillers.
+UNSEEN = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b\u180f\u200b\u200f\u202a\u202e\u2060\u206f"
+    "\u3164\ufe00\ufe0f\ufeff\uffa0\ufff0\ufffb\U0001bca0\U0001bca3\U0001d173\U0001d17a"
+    "\U000e0000\U000e0fff"
+)
+
+
+@pytest.mark.parametrize("letter", UNSEEN)
+async def test_what_nobody_sees_hides_nothing(tmp_path: Path, letter: str) -> None:
+    policy = Policy(rules_of(tmp_path, CAFE))
+    for answer in (f"On: 쏙독{letter}새 is", f"On: É{letter}lan is"):
+        for pieces in ([answer], list(answer)):
+            assert heard(await screen_of(policy), pieces) == ("On: ", "content_policy_violation")
+
+
 EXPECTED = {
     "clean": (ANSWERS["clean"], "stop"),
     "hidden": (

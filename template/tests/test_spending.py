@@ -299,6 +299,31 @@ def test_a_usage_that_cannot_be_is_not_believed(start_app: StartApp, fake: FakeP
     assert "llm_app_cost_reserved_usd 0.0" in metrics
 
 
+# Whole answers on each wire, with counts that are to be filled in.
+COUNTED = {
+    "anthropic": '{"content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn",'
+    '"usage":{"input_tokens":N,"output_tokens":N}}',
+    "gemini": '{"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"STOP"}],'
+    '"usageMetadata":{"promptTokenCount":N,"candidatesTokenCount":N}}',
+}
+OPENAI = (
+    '{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],'
+    '"usage":{"prompt_tokens":N,"completion_tokens":N}}'
+)
+
+
+def test_a_usage_that_cannot_be_written_down_holds_no_money(
+    start_app: StartApp, fake: FakeProvider
+) -> None:
+    app = start_app(providers=FIRST, max_attempts=1)
+    body = COUNTED.get(FIRST, OPENAI).replace("N", "9" * 4300).encode()
+    fake.next(Garbage(body, after_chunks=0))
+    answer = app.client().chat.completions.create(model="auto", messages=HELLO)
+    assert answer.choices[0].message.content == "hi"
+    assert app.metric("cost_reserved_usd") == 0
+    assert app.metric("daily_cost_usd") >= 1000 * 2e-6
+
+
 def test_a_stored_error_is_replayed_with_its_headers(
     start_app: StartApp, fake: FakeProvider
 ) -> None:

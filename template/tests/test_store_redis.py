@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from ipaddress import ip_address
@@ -29,6 +29,7 @@ from app.stores.base import (
 )
 from tests.servers import store_url
 from tests.servers.ports import free_port
+from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer, own
 from tests.stores import ANSWER, CLAIM, Clock, admission, make_store
 
@@ -133,6 +134,21 @@ async def test_a_restart_costs_no_request_more_than_it_must(server: RedisServer)
     await store.close()
 
 
+async def test_after_a_failover_the_new_primary_is_found(server: RedisServer) -> None:
+    """On a managed server the name leads elsewhere, and the old primary stays, as a replica."""
+    with own() as other, closing(Proxy(server.port)) as proxy:
+        store = await opened(f"redis://127.0.0.1:{proxy.port}/0")
+        await asyncio.gather(*(store.admit(admission(str(n), 1)) for n in range(16)))
+        proxy.lead_to(other.port)
+        with server.client() as client:
+            client.replicaof("127.0.0.1", str(other.port))
+        with pytest.raises(StoreUnavailableError):
+            await store.admit(admission("a"))
+        admitted = await asyncio.gather(*(store.admit(admission(f"b{n}", 1)) for n in range(16)))
+        assert all(isinstance(one, Admitted) for one in admitted)
+        await store.close()
+
+
 async def test_a_server_that_is_down_at_the_start_is_used_once_it_is_up(
     server: RedisServer,
 ) -> None:
@@ -162,6 +178,24 @@ async def test_memory_that_is_full_refuses_and_forgets_nothing(server: RedisServ
     await store.settle(Settlement("before", 1, "key", ANSWER))
     assert (await store.spending()).settled_nano == 1
     assert isinstance(await store.admit(admission("c", claim=CLAIM)), Replay)
+    await store.close()
+
+
+async def test_a_lease_whose_facts_are_gone_holds_nobody_up(tmp_path: Path) -> None:
+    """A server that evicts keys may drop the reservations and keep their leases."""
+    clock, url = Clock(), store_url(tmp_path)
+    store = await opened(url, clock=clock)
+    for name in ("early", "late"):
+        await store.admit(admission(name, claim=CLAIM if name == "early" else None))
+        clock.now += 20
+    with closing(Redis.from_url(url)) as client:
+        client.delete("{contract-test}:reservations")
+    assert not await store.dispatch("late")
+    await store.settle(Settlement("early", 5, "key", ANSWER))
+    assert isinstance(await store.admit(admission("another", claim=CLAIM)), Admitted)
+    clock.now += 60
+    assert (await store.reap()).more is False
+    assert (await store.spending()).reserved_nano == 20  # as the server has it; "another" is ended
     await store.close()
 
 

@@ -138,6 +138,17 @@ def test_a_status_with_any_body(lab: Lab, name: str, body: bytes) -> None:
     assert (error.kind, error.status) == ("overloaded", 500)
 
 
+@pytest.mark.parametrize(
+    ("status", "billed"),
+    [(500, False), (502, True), (503, False), (504, True), (520, True), (522, False), (524, True)],
+)
+def test_a_gateway_that_lost_the_answer_leaves_the_charge(
+    lab: Lab, status: int, billed: bool
+) -> None:
+    error = lab.fail(lab.provider("openai", lab.says(http(b"", "text/html", f"{status} No"))))
+    assert (error.kind, error.perhaps_billed) == ("overloaded", billed)
+
+
 def test_a_redirect_is_not_followed(fake: Any, lab: Lab, name: str, streamed: bool) -> None:
     redirect = http(b"", status="307 Elsewhere", more=f"location: {fake.url}/v1/models\r\n")
     error = lab.fail(lab.provider(name, lab.says(redirect)), streamed=streamed)
@@ -268,7 +279,8 @@ def test_errors_inside_a_success(
 
 
 def test_an_error_inside_that_says_nothing_is_garbage(lab: Lab, name: str) -> None:
-    for body in (b'{"error":"no"}', b'{"error":{"message":"no"}}', b'{"error":{"code":"mystery"}}'):
+    for error in (b'"no"', b'{"message":"no"}', b'{"code":"mystery"}', b'{"code":1e999}'):
+        body = b'{"error":' + error + b"}"
         assert lab.fail(lab.provider(name, lab.says(http(body, JSON)))).kind == "garbage"
 
 

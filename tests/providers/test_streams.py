@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import time
+import tracemalloc
 from contextlib import aclosing
 from typing import Any
 
@@ -71,6 +72,17 @@ def test_an_event_without_an_end_is_refused(lab: Lab, monkeypatch: pytest.Monkey
     assert lab.fail(lab.provider("openai", url), streamed=True).kind == "garbage"
     url = lab.says(http(b" " * 2000, "application/json"))
     assert lab.fail(lab.provider("openai", url)).kind == "garbage"
+
+
+def test_an_error_without_an_end_is_refused(lab: Lab, streamed: bool) -> None:
+    bomb = gzip.compress(b" " * 40_000_000)
+    url = lab.says(http(bomb, "application/json", "500 Oh", "content-encoding: gzip\r\n"))
+    tracemalloc.start()
+    try:
+        assert lab.fail(lab.provider("openai", url), streamed=streamed).kind == "garbage"
+        assert tracemalloc.get_traced_memory()[1] < 30_000_000
+    finally:
+        tracemalloc.stop()
 
 
 # Whole streams.

@@ -159,7 +159,7 @@ BAD = {
     "a release that nobody made": ("unknown_release", "v7.7.7"),
     "a release that is newer": ("older", "v2.0.0"),
     "a template that is gone": ("unreachable", "--source"),
-    "an update that was cut off": ("dirty", "git reset --hard && git clean -fd"),
+    "an update that was cut off": ("dirty", "git restore -SW . && git clean -fd"),
 }
 
 

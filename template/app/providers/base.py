@@ -94,6 +94,9 @@ _RETRYABLE: frozenset[ErrorKind] = frozenset(
     {"connect", "timeout", "broken", "garbage", "rate_limited", "overloaded"}
 )
 _PERHAPS_BILLED: frozenset[ErrorKind] = frozenset({"timeout", "broken", "garbage"})
+# A gateway's word on a server that took the request: it lost the answer, or waited no longer.
+# 520 and 524 are Cloudflare's, which stands before most providers.
+_ANSWER_LOST = frozenset({502, 504, 520, 524})
 
 
 class ProviderError(Exception):
@@ -128,7 +131,7 @@ class ProviderError(Exception):
     @property
     def perhaps_billed(self) -> bool:
         """True where the provider may have done the work: the charge is then kept."""
-        return self.kind in _PERHAPS_BILLED or self.status in {502, 504} or self.usage is not None
+        return self.kind in _PERHAPS_BILLED or self.status in _ANSWER_LOST or self.usage is not None
 
     @property
     def callers_fault(self) -> bool:

@@ -65,11 +65,11 @@ def not_transported(
     return ProviderError(kind, provider, usage=usage)
 
 
-def refused(provider: str, response: httpx2.Response) -> ProviderError:
-    """An answer with a status that is not success. Its body has been read."""
+def refused(provider: str, response: httpx2.Response, body: bytearray) -> ProviderError:
+    """An answer with a status that is not success, and its body."""
     error: dict[str, Any] = {}
     with suppress(ValueError, RecursionError):
-        error = _error_object(json.loads(response.content)) or {}
+        error = _error_object(json.loads(body)) or {}
     status = response.status_code
     kind = _KIND_OF_STATUS.get(status)
     if kind is None:
@@ -91,7 +91,8 @@ def error_inside(provider: str, data: Any, usage: Usage | None = None) -> Provid
     if error is None:
         return None
     kind = _kind_told(error)
-    with suppress(TypeError, ValueError):  # Gemini and OpenRouter state a status as `code`
+    # Gemini and OpenRouter state a status as `code`.
+    with suppress(TypeError, ValueError, OverflowError):
         status = int(error.get("code"))  # type: ignore[arg-type]
         if 400 <= status < 600 and kind not in ("quota", "rejected_key"):
             kind = _KIND_OF_STATUS.get(status, "overloaded" if status >= 500 else "invalid")

@@ -10,6 +10,8 @@ from app.providers.base import Message, Role
 
 Turn = tuple[Role, str]
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
+# No call takes so many tokens. A larger number may have thousands of digits, and is no better.
+MOST_TOKENS = 2**53
 
 
 class EventDecoder:
@@ -90,8 +92,8 @@ def section(stated: Any, name: str) -> dict[str, Any]:
 
 
 def count(value: Any) -> int:
-    """A number of tokens; what is absent or no such number counts as 0."""
-    return value if type(value) is int and value > 0 else 0
+    """A number of tokens, at most `MOST_TOKENS`; what is absent or no such number counts as 0."""
+    return min(value, MOST_TOKENS) if type(value) is int and value > 0 else 0
 
 
 def check_size(size: int) -> None:

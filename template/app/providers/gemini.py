@@ -122,11 +122,11 @@ def _finish_reason(reason: Any) -> FinishReason | None:
 
 def _usage(stated: Any) -> Usage | None:
     """`candidatesTokenCount` leaves out the thoughts."""
-    if not isinstance(stated, dict) or not count(stated.get("promptTokenCount")):
+    if not isinstance(stated, dict) or not (prompt := count(stated.get("promptTokenCount"))):
         return None
     thoughts = count(stated.get("thoughtsTokenCount"))
     return Usage(
-        input_tokens=stated["promptTokenCount"] + count(stated.get("toolUsePromptTokenCount")),
+        input_tokens=prompt + count(stated.get("toolUsePromptTokenCount")),
         output_tokens=count(stated.get("candidatesTokenCount")) + thoughts,
         cached_tokens=count(stated.get("cachedContentTokenCount")),
         reasoning_tokens=thoughts,

@@ -130,10 +130,10 @@ def _finish_reason(reason: Any) -> FinishReason:
 
 
 def _usage(stated: Any) -> Usage | None:
-    if not isinstance(stated, dict) or not count(stated.get("prompt_tokens")):
+    if not isinstance(stated, dict) or not (prompt := count(stated.get("prompt_tokens"))):
         return None
     read, written = (section(stated, f"{side}_tokens_details") for side in ("prompt", "completion"))
-    prompt, total = stated["prompt_tokens"], count(stated.get("total_tokens"))
+    total = count(stated.get("total_tokens"))
     return Usage(
         input_tokens=prompt,
         # Some servers leave the reasoning out of `completion_tokens`, but none out of the total.

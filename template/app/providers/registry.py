@@ -41,8 +41,7 @@ def connect_providers(settings: Settings) -> tuple[Target, ...]:
 def connect_candidate(settings: Settings) -> Target:
     """The model that CANDIDATE names, by its provider's key. Raises `UnknownPriceError`."""
     name, _, model = (settings.candidate or "").partition(":")
-    price = candidate_price(settings)
-    return Target(_connect(settings, name, model), price)
+    return Target(_connect(settings, name, model), candidate_price(settings))
 
 
 def _connect(settings: Settings, name: str, model: str) -> Provider:

@@ -115,8 +115,7 @@ class HttpProvider(ABC):
             response = await self._client.send(request, stream=True)
             if response.is_success:
                 return response
-            await response.aread()
-            failure = refused(self.name, response)
+            failure = refused(self.name, response, await _content(response))
         except TRANSPORT_ERRORS as error:
             failure = not_transported(self.name, error)
         raise failure
@@ -137,12 +136,8 @@ class HttpProvider(ABC):
         raise failure
 
     async def _whole(self, response: httpx2.Response) -> Answer:
-        content = bytearray()
         try:
-            async for chunk in response.aiter_bytes():
-                content += chunk
-                check_size(len(content))
-            data = parse(content)
+            data = parse(await _content(response))
             failure = error_inside(self.name, data)
             if failure is None:
                 return self.answer(data)
@@ -150,8 +145,6 @@ class HttpProvider(ABC):
             failure = not_transported(self.name, error)
         except _NOT_THE_WIRE:
             failure = ProviderError("garbage", self.name)
-        finally:
-            await response.aclose()
         raise failure
 
 
@@ -168,6 +161,18 @@ def client_options(connection: Connection) -> dict[str, Any]:
     timeout = httpx2.Timeout(**asdict(connection.timeouts))
     limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
     return {"timeout": timeout, "limits": limits, "follow_redirects": False}
+
+
+async def _content(response: httpx2.Response) -> bytearray:
+    """All of a body. Raises `httpx2.DecodingError` for one without an end, an error's too."""
+    content = bytearray()
+    try:
+        async for chunk in response.aiter_bytes():
+            content += chunk
+            check_size(len(content))
+    finally:
+        await response.aclose()
+    return content
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:

@@ -255,7 +255,12 @@ class RedisStore:
                 if step in _BY_DAY:
                     ask["days"] = self._days
                     ask["deadline"] = self._deadline(started)
-                reply = await self._run(step, ask, keys, values)
+                try:
+                    reply = await self._run(step, ask, keys, values)
+                except exceptions.ReadOnlyError:
+                    # The primary became a replica: the new one is found with the next connection.
+                    await self._pool.disconnect(inuse_connections=False)
+                    raise
                 match reply:
                     case [b"admitted", now, *_]:
                         self._server_clock.saw(float(now))

@@ -66,6 +66,14 @@ local function finish(key, reservation, answer, body)
   redis.call('EXPIRE', key, keep)
 end
 
+-- A reservation's facts; nil where the server has forgotten them (it evicts keys, against its
+-- promise), and then its lease is forgotten too: it must not hold up the others.
+local function facts_of(reservation)
+  local packed = redis.call('HGET', RESERVATIONS, reservation)
+  if packed then return cmsgpack.unpack(packed) end
+  redis.call('ZREM', LEASES, reservation)
+end
+
 local function runs(reservation)
   local lease = redis.call('ZSCORE', LEASES, reservation)
   return lease and tonumber(lease) > now
@@ -75,7 +83,8 @@ end
 local function expire(reservation, claim_key)
   local lease = redis.call('ZSCORE', LEASES, reservation)
   if not lease or tonumber(lease) > now then return end
-  local facts = cmsgpack.unpack(redis.call('HGET', RESERVATIONS, reservation))
+  local facts = facts_of(reservation)
+  if not facts then return end
   -- Once a provider may have been called the outcome is unknown: the charge is kept.
   local charged = facts.dispatched and facts.amount or 0
   move(facts, facts.amount, charged)
@@ -212,16 +221,16 @@ function steps.admit()
 end
 
 function steps.dispatch()
-  if not runs(ask.reservation) then return 0 end
-  local facts = cmsgpack.unpack(redis.call('HGET', RESERVATIONS, ask.reservation))
+  local facts = runs(ask.reservation) and facts_of(ask.reservation)
+  if not facts then return 0 end
   facts.dispatched = true
   redis.call('HSET', RESERVATIONS, ask.reservation, cmsgpack.pack(facts))
   return 1
 end
 
 function steps.renew()
-  if not runs(ask.reservation) then return 0 end
-  local facts = cmsgpack.unpack(redis.call('HGET', RESERVATIONS, ask.reservation))
+  local facts = runs(ask.reservation) and facts_of(ask.reservation)
+  if not facts then return 0 end
   facts.lease = ask.lease
   redis.call('HSET', RESERVATIONS, ask.reservation, cmsgpack.pack(facts))
   redis.call('ZADD', LEASES, now + ask.lease, ask.reservation)
@@ -254,8 +263,8 @@ function steps.due()
   -- A lease from before the clock was set back would hold money and key for too long.
   local far = redis.call('ZREVRANGE', LEASES, 0, ask.leases - 1, 'WITHSCORES')
   for i = 1, #far, 2 do
-    local facts = cmsgpack.unpack(redis.call('HGET', RESERVATIONS, far[i]))
-    if tonumber(far[i + 1]) > now + facts.lease then
+    local facts = facts_of(far[i])
+    if facts and tonumber(far[i + 1]) > now + facts.lease then
       redis.call('ZADD', LEASES, now + facts.lease, far[i])
     end
   end
@@ -269,12 +278,12 @@ function steps.due()
     redis.call('HDEL', SPEND, field .. ' settled', field .. ' reserved', field .. ' warned')
     redis.call('ZREM', DAYS, field)
   end
-  local due = {}
-  for i, reservation in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, ask.leases)) do
-    local facts = cmsgpack.unpack(redis.call('HGET', RESERVATIONS, reservation))
-    due[i] = { reservation, facts.claim or false }
+  local due, over = {}, redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, ask.leases)
+  for _, reservation in ipairs(over) do
+    local facts = facts_of(reservation)
+    if facts then due[#due + 1] = { reservation, facts.claim or false } end
   end
-  local more = #gone == ask.rows or #old == ask.rows or #due == ask.leases
+  local more = #gone == ask.rows or #old == ask.rows or #over == ask.leases
   return { 'due', more and 1 or 0, due }
 end
 

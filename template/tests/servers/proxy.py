@@ -39,6 +39,10 @@ class Proxy:
         """Behave like this from now on."""
         self._run(self._set(mode, seconds))
 
+    def lead_to(self, port: int) -> None:
+        """New connections go to another server; those that are open stay with theirs."""
+        self._target = port
+
     def close(self) -> None:
         """Close the port and every connection."""
         self._run(self._close())

@@ -12,9 +12,11 @@ from functools import lru_cache
 # What is looked at as one: normalising is quadratic in the marks that follow each other.
 _BLOCK = 512
 _MOST_MARKS = 32
+# What Unicode calls default ignorable, the Hangul fillers among it, and interlinear marks.
 _UNSEEN = (
-    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u2064"
-    "\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff"
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff"
 )
 _UNSEEN_LETTERS = re.compile(f"[{_UNSEEN}]")
 _ODD = re.compile(f"[{_UNSEEN}\ud800-\udfff]")

@@ -28,7 +28,7 @@ Side = Literal["input", "output"]
 YOURS = Path(__file__).parents[2] / "yours" / "policy.toml"
 DEFAULT = Path(__file__).with_name("default.toml")
 # A change to how rules are applied changes this: answers that were kept before are then not found.
-FORMAT = 2
+FORMAT = 3
 _MOST_RULES = 100
 # Characters of a rule's words together: more of them make the start slow, and RE2 gives up.
 _MOST_IN_WORDS = 20_000
@@ -179,7 +179,7 @@ def read_rules(named: str | None) -> Rules:
 @lru_cache(maxsize=1)  # a start asks twice: whether they are right, and then for the rules
 def _compiled(shown: str, content: bytes) -> Rules:
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # Windows editors write a mark at the start
         written = tomllib.loads(text)
     except ValueError as error:  # bad UTF-8 too
         facts = {"reason": str(error)}

@@ -125,7 +125,7 @@ class Screen:
         for text in stop:
             for hit in look(self._policy.on_input, text, checked=checked)[0]:
                 self._refuse(hit.rule, "input", "stop")
-        for hit in look(self._policy.on_input, schema, checked=checked)[0]:
+        for hit in look(self._policy.on_input, schema, checked=checked, in_json=True)[0]:
             if hit.rule.action == "block" or hit.label == KEYS_LABEL:
                 self._refuse(hit.rule, "input", "response_format")
         judged = [self._policy.in_message(message.text, checked) for message in messages]

@@ -36,11 +36,6 @@ class Bill:
         self._reached = False
 
     @property
-    def nano(self) -> int:
-        """The charge if the request ended now."""
-        return self._nano + (self._under_way.worst_nano if self._under_way else 0)
-
-    @property
     def reached(self) -> bool:
         """True when a provider may have worked for this request."""
         return self._reached or self._under_way is not None

@@ -45,21 +45,20 @@ RENEWALS_PER_LEASE = 3
 
 
 class Guard:
-    """Admits and settles. `on_warning` hears of the daily cap's 80 %, once a day."""
+    """Admits and settles. `on_warning` hears of the daily cap's 80 %, once a day, and of the
+    request whose charge it was, where that is known.
+    """
 
     def __init__(
-        self, settings: Settings, store: Store, on_warning: Callable[[CapWarning], None]
+        self, settings: Settings, store: Store, on_warning: Callable[[CapWarning, str | None], None]
     ) -> None:
         self._settings = settings
+        # Seconds that a request waits for its settlement before it is answered all the same.
+        self.patience = settings.store_timeout_seconds
         self._store = store
         self._on_warning = on_warning
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running: set[Reservation] = set()
-
-    @property
-    def patience(self) -> float:
-        """Seconds that a request waits for its settlement before it is answered all the same."""
-        return self._settings.store_timeout_seconds
 
     @property
     def in_flight(self) -> int:
@@ -158,8 +157,8 @@ class Guard:
         """Its lease is renewed no longer."""
         self._running.discard(reservation)
 
-    async def settle(self, settlement: Settlement) -> None:
-        """Settle, however often that has to be tried."""
+    async def settle(self, settlement: Settlement, request_id: str | None = None) -> None:
+        """Settle for a request, or for no one's; however often that has to be tried."""
         for pause in (*SETTLE_PAUSES, None):
             try:
                 warning = await self._store.settle(settlement)
@@ -170,7 +169,7 @@ class Guard:
                 await asyncio.sleep(pause)
             else:
                 if warning is not None:
-                    self._on_warning(warning)
+                    self._on_warning(warning, request_id)
                 return
 
     def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -191,7 +190,7 @@ class Guard:
                 except StoreUnavailableError:
                     break
                 for warning in reaped.warnings:
-                    self._on_warning(warning)
+                    self._on_warning(warning, None)
                 more = reaped.more
                 await asyncio.sleep(REAP_PAUSE_SECONDS)
 
@@ -246,7 +245,7 @@ class Reservation:
         self._ended = True
         self._guard.ended(self)
         # In a task of its own: no cancellation reaches it. A slow store delays no answer for long.
-        task = self._guard.in_background(self._guard.settle(settlement))
+        task = self._guard.in_background(self._guard.settle(settlement, self._record.request_id))
         with self._record.timed("store"):
             await asyncio.wait({task}, timeout=self._guard.patience)
 

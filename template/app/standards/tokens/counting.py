@@ -62,10 +62,8 @@ class TokenCounter:
         return await asyncio.to_thread(self._truncate, text, max_tokens)
 
     def _count(self, text: str) -> int | None:
-        # In slices, since the time of one piece can grow with the square of its length.
-        slices = (text[i : i + SLICE] for i in range(0, len(text), SLICE))
         try:
-            return sum(len(self._encode(part)) for part in slices)
+            return len(self._encode(text))
         except BaseException as error:
             if type(error).__name__ == "PanicException":  # tiktoken's, and no Exception
                 return None
@@ -83,7 +81,11 @@ class TokenCounter:
 
     def _encode(self, text: str) -> list[int]:
         # Text such as <|endoftext|> is text: encode_ordinary knows no special tokens.
-        return self._encoding.encode_ordinary(text.encode("utf-8", "replace").decode("utf-8"))
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        # In slices: the time of one piece can grow with the square of its length, and a million
+        # spaces in one make the tokenizer panic.
+        slices = (text[i : i + SLICE] for i in range(0, len(text), SLICE))
+        return [token for part in slices for token in self._encoding.encode_ordinary(part)]
 
 
 def byte_bound(texts: Iterable[str], messages: int) -> int:

@@ -35,6 +35,7 @@ const en = {
   reserved: (amount) => `${amount} reserved`,
   resets: (time) => `starts again in ${time}`,
   objective: (amount) => `objective ${amount} a day`,
+  lineAt: (share) => `line at ${share}`,
   byCaller: "Cost by caller",
   byModel: "Cost by model",
   byProvider: "Cost by provider",
@@ -191,6 +192,7 @@ const ko = {
   reserved: (amount) => `예약 ${amount}`,
   resets: (time) => `${time} 뒤 다시 시작`,
   objective: (amount) => `목표 하루 ${amount}`,
+  lineAt: (share) => `세로선은 ${share}`,
   byCaller: "호출자별 비용",
   byModel: "모델별 비용",
   byProvider: "제공자별 비용",
@@ -324,9 +326,9 @@ export function percent(share, digits = 1) {
   return new Intl.NumberFormat(language, style).format(share);
 }
 
-/** US dollars: to the cent from a dollar on, and to two digits that say something below it. */
+/** US dollars: to the cent from ten cents on, and to two digits that say something below it. */
 export function dollars(amount) {
-  const small = Math.abs(amount) < 1 && amount !== 0;
+  const small = Math.abs(amount) < 0.1 && amount !== 0;
   const digits = small ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: 2 };
   return new Intl.NumberFormat("en", { style: "currency", currency: "USD", ...digits }).format(amount);
 }
