@@ -52,6 +52,7 @@ def serve(factory: str = FACTORY) -> None:
     """Serve in production: several workers, and running answers finish before the process ends."""
     import uvicorn
 
+    from app.edge.head import HeadLimit
     from app.preflight import check_environment, check_store, stale_index
     from app.standards.visibility.logs import configure_logs
 
@@ -66,6 +67,7 @@ def serve(factory: str = FACTORY) -> None:
         uvicorn.run(
             factory,
             factory=True,
+            http=HeadLimit,
             host=settings.host,
             port=settings.port,
             workers=settings.web_concurrency,

@@ -50,7 +50,7 @@ def test_the_app_that_nobody_touched_is_ready_and_still_untouched(
         code, report = run_checklist(mine)
         assert trap.calls == 0, "the user's own .env was read"
     after = contents(mine)
-    kept = json.loads(after.pop("app/checklist.json"))["items"]  # for the app's own page
+    kept = json.loads(after.pop("app/checklist.json"))["items"]
     assert after == before
     assert {item["number"]: item["checked"] for item in kept} == dict.fromkeys(ITEMS, True)
     assert red(report) == {}

@@ -53,6 +53,11 @@ def test_a_conversation(
     served = korean if language == "ko" else english
     with opened(browser, **options) as seen:
         page = seen.page
+        page.goto(f"{served.url}/")
+        expect(page.locator("#key-form")).to_be_visible()
+        for light in in_every_light(seen):
+            assert seen.barriers(axe) == [], light
+            assert seen.overflow() <= 0, light
         begin_chat(seen, served)
         served.fake.next(served.fakes.Reply(text=MARMALADE))
         page.locator("#box").fill("What is marmalade?")
