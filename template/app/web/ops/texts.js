@@ -111,7 +111,7 @@ const en = {
   nothing: "nothing",
 
   recentFailures: "Recent failures",
-  failuresNote: "The request ID is in each of its log lines, and in its trace. What was asked is not shown here: uv run failures list and export read it.",
+  failuresNote: "The request ID is in each of its log lines, and in its trace. What was asked is not shown here: the command failures reads it, as RUNBOOK.md says.",
   cause: "Cause",
   last: "Last",
   firstRequest: "Request",
@@ -268,7 +268,7 @@ const ko = {
   nothing: "없음",
 
   recentFailures: "최근 실패",
-  failuresNote: "요청 ID는 로그의 모든 줄과 트레이스에 있습니다. 질문 내용은 여기에 나오지 않으며 uv run failures list 와 export 로 볼 수 있습니다.",
+  failuresNote: "요청 ID는 로그의 모든 줄과 트레이스에 있습니다. 질문 내용은 여기에 나오지 않으며, RUNBOOK.md에 있는 failures 명령으로 볼 수 있습니다.",
   cause: "원인",
   last: "마지막",
   firstRequest: "요청",
