@@ -165,9 +165,10 @@ def test_wrong_tokens_count_together_wherever_they_are_tried(start_app: StartApp
         assert status(paths[number % len(paths)], "192.0.2.1", f"guess-{number}") == 401
     assert time.monotonic() - started > 0.4 * WRONG_TOKENS
     assert {status(path, "192.0.2.1") for path in paths} == {429}
-    started = time.monotonic()
-    assert {status(path, "192.0.2.2") for path in paths} == {200}
-    assert time.monotonic() - started < WRONG_SECONDS
+    with app.http("admin", **{"X-Forwarded-For": "192.0.2.2"}) as http:
+        started = time.monotonic()
+        assert {http.get(path).status_code for path in paths} == {200}
+        assert time.monotonic() - started < WRONG_SECONDS
 
 
 def test_wrong_tokens_of_all_processes_count_together_however_many_come_at_once(
