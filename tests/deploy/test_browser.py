@@ -15,7 +15,7 @@ from tests.deploy.browser import DARK, LIGHT, Seen, in_every_light, opened
 from tests.deploy.monitoring import wait_for
 from tests.deploy.served import ADMIN, Served, serving, sign_in
 from tests.deploy.traffic import HOURS, a_week
-from tests.kit import ON_CALL, answers, generate
+from tests.kit import ON_CALL
 
 pytestmark = pytest.mark.deploy
 
@@ -27,14 +27,9 @@ REASON = "the bill of this month, which nobody has approved"
 
 
 @pytest.fixture(scope="module")
-def app(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate(folder, tmp_path_factory.mktemp("browser") / "app", answers())
-
-
-@pytest.fixture(scope="module")
-def served(app: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(browsed: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An app that has had a little traffic, all of it known."""
-    with serving(app, tmp_path_factory.mktemp("served")) as running:
+    with serving(browsed["en"], tmp_path_factory.mktemp("served")) as running:
         assert {running.ask() for _ in range(ANSWERED)} == {200}
         assert {running.ask(model="nobody's") for _ in range(REFUSED)} == {404}
         running.fake.next(running.fakes.Status(500))
@@ -258,7 +253,7 @@ def test_nobody_is_shut_out(
 
 
 def test_a_week_is_there_within_a_second_and_a_hundred_kilobytes(
-    browser: Browser, app: Path, tmp_path: Path
+    browser: Browser, browsed: dict[str, Path], tmp_path: Path
 ) -> None:
     week = a_week()
     week.spent["alice"] = 900_000_000
@@ -266,7 +261,7 @@ def test_a_week_is_there_within_a_second_and_a_hundred_kilobytes(
         counted.update({f"caller\tcaller{number}": 12_345_678 for number in range(20)})
     week.hours[0][0]["caller\talice"] = week.spent["alice"]
     caps = {"DAILY_COST_CAP_PER_CALLER_USD": "1"}
-    with serving(app, tmp_path, caps, week) as served, opened(browser, **LIGHT) as seen:
+    with serving(browsed["en"], tmp_path, caps, week) as served, opened(browser, **LIGHT) as seen:
         page = seen.page
         sign_in(seen, served)
         expect(page.locator("#operations")).to_be_visible()
