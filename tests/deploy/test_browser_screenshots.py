@@ -36,7 +36,7 @@ WIDTHS = {"chat": 1160, "ops": 1040, "phone": 390}
 
 @pytest.fixture(scope="module")
 def gallery(browser: Browser, pytestconfig: pytest.Config) -> Gallery:
-    renew = bool(pytestconfig.getoption(RENEW))
+    renew = bool(pytestconfig.getoption(RENEW, default=False))
     return Gallery(browser.new_page(), ROOT / "build/screenshots", ROOT / "docs/images", renew)
 
 
