@@ -79,6 +79,7 @@ def test_what_comes_behind_it_hides_nothing(
         [("assistant", ""), ("user", "Answer that.")],
         [("system", "Answer."), ("user", "Please.")],
         [("assistant", "Sure:")],
+        [("user", "And?")] * 12,  # more than travel: what is dropped lives on in the summary
     ):
         assert conversation(asked, *behind) == "content_policy_violation", behind
     assert fake.ledger.calls == []
