@@ -59,8 +59,10 @@ def changes_of(project: Project, trial: Trial) -> tuple[Change, ...]:
             what = "missing"
         if what is None and kind == "yours" and name in after and name in old:
             what = "yours"
-        about = ""
-        if what == "new":
+        about, twin = "", _twin(name)
+        if what == "new" and twin in head.keys() - old.keys():
+            what, about = "conflict", say("about.twin", path=name, twin=twin)
+        elif what == "new":
             about = _about(trial.folder / name, why)
         elif what == "conflict" and name not in old:
             about = say("about.taken", path=name)
@@ -69,6 +71,12 @@ def changes_of(project: Project, trial: Trial) -> tuple[Change, ...]:
         if what:
             found.append(Change(name, what, kind, about))
     return tuple(sorted(found, key=lambda change: (ORDER.index(change.what), change.path)))
+
+
+def _twin(name: str) -> str:
+    """The file that Python imports in a module's place, or the other way round."""
+    stem = name.removesuffix("/__init__.py")
+    return f"{stem}.py" if stem != name else f"{name.removesuffix('.py')}/__init__.py"
 
 
 def _take_in(trial: Trial, owners: Owners) -> None:

@@ -16,7 +16,7 @@ from tests.deploy.browser import DARK, LIGHT, Seen, in_every_light, opened
 from tests.deploy.monitoring import wait_for
 from tests.deploy.served import ADMIN, Served, serving, sign_in
 from tests.deploy.traffic import HOURS, a_week
-from tests.kit import ON_CALL, answers, generate, run
+from tests.kit import ON_CALL, run
 
 pytestmark = pytest.mark.deploy
 
@@ -28,14 +28,9 @@ REASON = "the bill of this month, which nobody has approved"
 
 
 @pytest.fixture(scope="module")
-def app(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate(folder, tmp_path_factory.mktemp("browser") / "app", answers())
-
-
-@pytest.fixture(scope="module")
-def served(app: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(browsed: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An app that has had a little traffic, all of it known."""
-    with serving(app, tmp_path_factory.mktemp("served")) as running:
+    with serving(browsed["en"], tmp_path_factory.mktemp("served")) as running:
         assert {running.ask() for _ in range(ANSWERED)} == {200}
         assert {running.ask(model="nobody's") for _ in range(REFUSED)} == {404}
         running.fake.next(running.fakes.Status(500))
@@ -249,8 +244,10 @@ def test_a_failure_leads_to_its_log_line(browser: Browser, served: Served) -> No
 
 
 def test_the_checklists_result_is_told_with_what_is_open(
-    browser: Browser, served: Served, app: Path, axe: str
+    browser: Browser, served: Served, browsed: dict[str, Path], axe: str
 ) -> None:
+    kept = browsed["en"] / "app/checklist.json"
+
     def item(number: str, *, checked: bool) -> dict[str, Any]:
         title = {"en": f"Is {number} well?", "ko": f"{number} 은 잘 되는가?"}
         return {"number": number, "title": title, "checked": checked}
@@ -263,7 +260,7 @@ def test_the_checklists_result_is_told_with_what_is_open(
         section = page.locator("#checklist-report")
         expect(section).to_contain_text("uv run checklist")
         try:
-            (app / "app/checklist.json").write_text(json.dumps(found))
+            kept.write_text(json.dumps(found))
             expect(section).to_contain_text("2개 중 1개", timeout=LIVE_MS)
             expect(section).to_contain_text("abc1234-dirty")
             expect(section.locator("li")).to_have_text(["☐ 4.2 4.2 은 잘 되는가?"])
@@ -273,7 +270,7 @@ def test_the_checklists_result_is_told_with_what_is_open(
             assert section.locator(".scroll").evaluate("x => x.scrollWidth - x.clientWidth") <= 0
             assert seen.barriers(axe) == []
         finally:
-            (app / "app/checklist.json").unlink()
+            kept.unlink()
         assert seen.violations() == []
         assert seen.errors == []
 
@@ -313,7 +310,7 @@ def test_nobody_is_shut_out(
 
 
 def test_a_week_is_there_within_a_second_and_a_hundred_kilobytes(
-    browser: Browser, app: Path, tmp_path: Path
+    browser: Browser, browsed: dict[str, Path], tmp_path: Path
 ) -> None:
     week = a_week()
     week.spent["alice"] = 900_000_000
@@ -321,7 +318,7 @@ def test_a_week_is_there_within_a_second_and_a_hundred_kilobytes(
         counted.update({f"caller\tcaller{number}": 12_345_678 for number in range(20)})
     week.hours[0][0]["caller\talice"] = week.spent["alice"]
     caps = {"DAILY_COST_CAP_PER_CALLER_USD": "1"}
-    with serving(app, tmp_path, caps, week) as served, opened(browser, **LIGHT) as seen:
+    with serving(browsed["en"], tmp_path, caps, week) as served, opened(browser, **LIGHT) as seen:
         page = seen.page
         sign_in(seen, served)
         expect(page.locator("#operations")).to_be_visible()

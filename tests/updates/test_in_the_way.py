@@ -44,11 +44,20 @@ def test_a_pattern_of_the_users_keeps_no_safeguard_away(app: Path) -> None:
 
 def test_a_file_of_the_same_name_is_told_from_changed_lines(app: Path) -> None:
     (app / NAME).write_text('"""Mine."""\n')
-    save(app)
+    assert f"git mv {NAME}" in conflict(save(app))
+    # A package hides a module of its name, and nothing in it tells.
+    package = Path(NAME).with_suffix("") / "__init__.py"
+    (app / package).parent.mkdir()
+    (app / NAME).rename(app / package)
+    assert str(package) in conflict(save(app))
+
+
+def conflict(app: Path) -> str:
+    """What the preview says of the conflict over the new file."""
     said = preview(app, "--format", "json")
     assert (said.code, said.files[NAME]) == (1, "conflict"), said.err
     [about] = [change["about"] for change in said.report["changes"] if change["path"] == NAME]
-    assert f"git mv {NAME}" in about
+    return str(about)
 
 
 def test_nobody_is_told_to_throw_away_what_is_theirs(app: Path) -> None:
