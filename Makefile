@@ -4,7 +4,7 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: help app test test-apps test-checklist test-fire test-deploy bench lint lock files snapshot clean
+.PHONY: help app test test-apps test-checklist test-fire test-deploy screenshots bench lint lock files snapshot clean
 
 help:
 	@echo "make app                    generate an app with the defaults and start it on the demo provider"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-checklist         put a generated app's checklist on trial: sabotage, a naive app"
 	@echo "make test-fire              kill, freeze and cut off each store under a running app; minutes"
 	@echo "make test-deploy            deploy generated apps for real: Docker, Vercel's runtime, Lambda's emulator"
+	@echo "make screenshots            take the documentation's screenshots anew, where a page looks different now"
 	@echo "make bench                  measure everything (25 minutes); STORES=sqlite KEYS=1000000 say what"
 	@echo "make lint                   format-check, lint and type-check alone"
 	@echo "make lock                   take newer versions of the tools into requirements-*.txt"
@@ -43,6 +44,11 @@ test-fire: $(READY)
 
 test-deploy: $(READY)
 	pytest tests/deploy $(ARGS)
+
+# The browser tests take them, and fail where docs/images has others.
+screenshots: $(READY)
+	pytest tests/deploy/test_browser_screenshots.py --renew-screenshots
+	@git status --short docs/images
 
 STORES := sqlite,redis,postgres
 KEYS := 100000

@@ -67,7 +67,7 @@ class Keeping:
         self, status: int, media_type: str, body: bytes, *, complete: bool = True
     ) -> StoredAnswer | None:
         """What the store keeps; None where that is nothing."""
-        if self.execution is None or (self.cached and not self.good):
+        if self.execution is None or (self.cached and not (self.good and complete)):
             return None
         return idempotency.sealed(
             self.execution, status=status, media_type=media_type, body=body, complete=complete

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
-from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -37,7 +36,7 @@ from app.ops.aggregates import Aggregates
 from app.ops.door import Door
 from app.ops.operations import Operations
 from app.ops.tries import Tries
-from app.preflight import check_environment, open_store
+from app.preflight import check_environment, open_store, read_instructions
 from app.routes import chat, docs, feedback, health, ops
 from app.standards.availability.relay import Relay
 from app.standards.spending.guard import Guard
@@ -263,9 +262,3 @@ def create_app() -> FastAPI:
     if settings.production:
         app.include_router(docs.router)
     return app
-
-
-def read_instructions() -> str:
-    """The system prompt, which is yours."""
-    path = Path(__file__).parent / "yours" / "system_prompt.md"
-    return path.read_text(encoding="utf-8").strip() if path.exists() else ""

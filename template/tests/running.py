@@ -90,7 +90,7 @@ class RunningApp:
 
     def __init__(self, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
         self.process = process
-        self._port = port
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
 
@@ -142,7 +142,7 @@ class RunningApp:
         """The worker that some client is connected to now. Raises where there is none."""
         for worker in self.workers():
             for connection in worker.net_connections("tcp"):
-                if connection.laddr.port == self._port and connection.raddr:
+                if connection.laddr.port == self.port and connection.raddr:
                     return worker
         raise AssertionError("no client is connected to a worker")
 

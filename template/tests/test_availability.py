@@ -3,8 +3,11 @@
 import itertools
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 
 import openai
 import pytest
@@ -305,9 +308,8 @@ def test_long_answers_and_slow_readers_cut_nobody_off(
 
 def test_a_body_that_never_ends_is_given_up(start_app: StartApp, fake: FakeProvider) -> None:
     app = start_app(providers=FIRST, time_budget_seconds=1)
-    port = int(app.url.rsplit(":", 1)[1])
     started = time.monotonic()
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", app.port), timeout=10) as client:
         client.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
             b"Content-Type: application/json\r\n"
@@ -316,3 +318,35 @@ def test_a_body_that_never_ends_is_given_up(start_app: StartApp, fake: FakeProvi
         )
         assert client.recv(4096).startswith(b"HTTP/1.1 504")
     assert time.monotonic() - started < 3
+
+
+def test_a_head_that_does_not_end_is_given_up(start_app: StartApp, fake: FakeProvider) -> None:
+    soon = "from app import cli; cli.KEEP_ALIVE_SECONDS = 1; cli.serve()"
+    app = start_app(command=[sys.executable, "-c", soon])
+    post = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+    lines = b"X-A: %b\r\n" % (b"a" * 1000) * 100
+    room = 65_536 - len(post)
+
+    def answer(*sent: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", app.port), timeout=10) as client:
+            with suppress(ConnectionError):  # it was closed, and not all of it read
+                for part in sent:
+                    client.sendall(part)
+                return b"".join(iter(partial(client.recv, 4096), b""))
+            return b"reset"
+
+    assert answer(post, lines[: room + 1]).startswith(b"HTTP/1.1 400")
+    assert answer(post, b"X: ".ljust(room + 1, b"x")).startswith(b"HTTP/1.1 400")
+    assert answer(post, lines[:60_000], b"\r\n\r\n").startswith(b"HTTP/1.1 401")
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
+    started = time.monotonic()
+    assert b"HTTP/1.1 400" not in answer(post, chunked, *[lines] * 10)
+    assert time.monotonic() - started < 0.9
+    for begun in (b"", post):
+        started = time.monotonic()
+        assert answer(begun) == b""
+        assert 0.5 < time.monotonic() - started < 3
+    with app.http() as http:  # what is slow in its body, or waits for its answer, has more time
+        fake.next(Reply("hi", delay_before=1.5))
+        assert http.post("/v1/chat/completions", json={"messages": HELLO}).status_code == 200
+        assert http.get("/healthz").status_code == 200

@@ -13,7 +13,9 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from app.answers import SSE, Keeping
 from app.foundation.project import load_project
+from app.launch import caching
 from tests.conftest import StartApp
 from tests.fake_provider import ErrorInside, FakeProvider, Hang, Reply, Status
 from tests.running import RunningApp, production, running_app
@@ -185,6 +187,16 @@ def test_a_stream_that_the_client_left_is_not_kept(
             next(response.iter_lines())
         fake.ledger.idle()
         assert cache(ask(http, stream=True)) == "MISS"
+
+
+def test_a_good_answer_without_its_end_is_not_kept() -> None:
+    """Its client left between the provider's last word and the end mark."""
+    execution = caching.execution({"a": "question"}, caller="alice", keep_seconds=300)
+    for cached in (True, False):
+        keeping = Keeping(execution, cached=cached, good=True)
+        assert keeping.kept(200, SSE, b"data: ...") is not None
+        broken_off = keeping.kept(200, SSE, b"data: ...", complete=False)
+        assert (broken_off is None) is cached  # a key's is kept, as incomplete
 
 
 def test_an_entry_ends_with_its_time_and_zero_keeps_nothing(

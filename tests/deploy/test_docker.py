@@ -107,7 +107,7 @@ def test_an_image_built_again_has_the_new_code_and_documents(project: Project) -
     try:
         project.override(DEMO)
         project.compose("build")
-        inside = "from app.main import read_instructions as read; print(read())"
+        inside = "from app.preflight import read_instructions as read; print(read())"
         shown = project.compose("run", "--rm", "--no-TTY", "app", "python", "-c", inside)
         assert "Be brief." in shown
         shown = project.compose("run", "--rm", "--no-TTY", "app", "python", "-c", SEARCH)

@@ -7,8 +7,8 @@ from pathlib import Path
 from app.foundation.settings import Settings
 
 APP = Path(__file__).parents[1]
-# What is large and no part of a release, or made by running.
-_SKIPPED = frozenset({"ranks", "__pycache__"})
+# What is large and no part of a release, or made by running and building.
+_SKIPPED = frozenset({"ranks", "__pycache__", "checklist.json", "knowledge.db"})
 
 
 def release_of(settings: Settings, name: str) -> str:

@@ -158,7 +158,7 @@ class Guard:
         self._running.discard(reservation)
 
     async def settle(self, settlement: Settlement, request_id: str | None = None) -> None:
-        """Settle, however often that has to be tried."""
+        """Settle for a request, or for no one's; however often that has to be tried."""
         for pause in (*SETTLE_PAUSES, None):
             try:
                 warning = await self._store.settle(settlement)

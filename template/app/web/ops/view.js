@@ -51,7 +51,8 @@ export class View {
       const turn = element("button", { type: "button", disabled: open, ariaLabel: `${label}: ${name}` }, label);
       turn.dataset.name = name;
       turn.addEventListener("click", () => this.ask(name, !off));
-      return [name, element("span", { className: off ? "bad" : "" }, state), turn];
+      const parts = name.split(/(?<=:)/).flatMap((part) => [part, element("wbr")]); // lines break there
+      return [element("span", {}, ...parts), element("span", { className: off ? "bad" : "" }, state), turn];
     });
     return table(texts.switches, [texts.switchName, texts.state, texts.action], rows, { titled: true });
   }
@@ -91,8 +92,8 @@ function onCall({ name, contact }) {
 
 function caps(spending) {
   const resets = texts.resets(duration(spending.resets_in_seconds));
-  const more = [resets, texts.objective(dollars(spending.objective_usd))];
   const warning = spending.warning_usd / spending.cap_usd;
+  const more = [resets, texts.objective(dollars(spending.objective_usd)), texts.lineAt(percent(warning, 0))];
   return [
     cap(texts.wholeApp, spending, warning, more),
     ...spending.callers.map((caller) => cap(caller.name, caller, warning, [])),
