@@ -4,14 +4,16 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: help app test test-checklist test-fire test-deploy bench lint lock files snapshot clean
+.PHONY: help app test test-apps test-checklist test-fire test-deploy screenshots bench lint lock files snapshot clean
 
 help:
 	@echo "make app                    generate an app with the defaults and start it on the demo provider"
 	@echo "make test                   lint, type-check and test; ARGS=\"-k answers\" goes to pytest"
+	@echo "make test-apps              install, lint, type-check and test four more apps: other answers, stores, Pythons"
 	@echo "make test-checklist         put a generated app's checklist on trial: sabotage, a naive app"
 	@echo "make test-fire              kill, freeze and cut off each store under a running app; minutes"
 	@echo "make test-deploy            deploy generated apps for real: Docker, Vercel's runtime, Lambda's emulator"
+	@echo "make screenshots            take the documentation's screenshots anew, where a page looks different now"
 	@echo "make bench                  measure everything (25 minutes); STORES=sqlite KEYS=1000000 say what"
 	@echo "make lint                   format-check, lint and type-check alone"
 	@echo "make lock                   take newer versions of the tools into requirements-*.txt"
@@ -27,17 +29,26 @@ app: $(READY)
 	@cd build/app && exec uv run --no-sync dev
 
 test: lint
-	pytest -n 2 --dist worksteal --ignore=tests/deploy --ignore=tests/checklist --ignore=tests/test_stores.py $(ARGS)
+	pytest -n 3 --dist worksteal -m "not apps" --ignore=tests/deploy --ignore=tests/checklist $(ARGS)
+
+# All at once: an app's tests mostly wait.
+test-apps: $(READY)
+	pytest -n 4 -m apps tests/test_apps.py $(ARGS)
 
 test-checklist: $(READY)
 	CHECKLIST_JOBS=2 pytest -n 2 tests/checklist $(ARGS)
 
 # The stores side by side: a run of one mostly waits, for leases and time limits.
 test-fire: $(READY)
-	pytest -n 2 tests/test_stores.py $(ARGS)
+	pytest -n 3 tests/test_stores.py $(ARGS)
 
 test-deploy: $(READY)
 	pytest tests/deploy $(ARGS)
+
+# The browser tests take them, and fail where docs/images has others.
+screenshots: $(READY)
+	pytest tests/deploy/test_browser_screenshots.py --renew-screenshots
+	@git status --short docs/images
 
 STORES := sqlite,redis,postgres
 KEYS := 100000

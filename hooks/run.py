@@ -97,9 +97,9 @@ def main(arguments: list[str]) -> int:
             print(f"hooks/{name}.py: {type(error).__name__}: {error}", file=sys.stderr)
             print(
                 "The migration changed nothing. To go back to your last commit: "
-                "git reset --hard && git clean -fd\n"
+                "git restore -SW . && git clean -fd\n"
                 "마이그레이션은 아무것도 바꾸지 않았습니다. 마지막 커밋으로 돌아가려면: "
-                "git reset --hard && git clean -fd",
+                "git restore -SW . && git clean -fd",
                 file=sys.stderr,
             )
             return 1

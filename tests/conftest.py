@@ -23,3 +23,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The kept releases, and the working tree as v9999.0.0."""
     return releases(tmp_path_factory.mktemp("repository"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A whole app takes longest: it begins first, and the rest runs beside it."""
+    items.sort(key=lambda item: item.path.name != "test_apps.py")

@@ -7,8 +7,6 @@ import pytest
 
 from tests.kit import PROVIDERS, STORES, answers, generate, interpreter, run
 
-pytestmark = pytest.mark.apps
-
 # What the language and the order of providers have a say in.
 OF_ANSWERS = [
     f"tests/test_{name}.py"
@@ -56,7 +54,12 @@ APPS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(
-    ("version", "given"), APPS, ids=["-".join(given["providers"]) for _, given in APPS]
+    ("version", "given"),
+    [
+        # The first is the default app: `make test` runs it, `make test-apps` the others.
+        pytest.param(*app, id="-".join(app[1]["providers"]), marks=[pytest.mark.apps] if at else [])
+        for at, app in enumerate(APPS)
+    ],
 )
 def test_an_app_installs_and_passes_its_own_tests(
     folder: Path, tmp_path: Path, version: str, given: dict[str, Any]

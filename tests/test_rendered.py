@@ -5,6 +5,7 @@ import configparser
 import importlib
 import itertools
 import json
+import os
 import re
 import sys
 import tomllib
@@ -405,6 +406,37 @@ def test_a_workflow_holds_what_linters_know(folder: Path, workflow: str) -> None
     assert set(taken) <= {uv[1]}, "CI and the image take the same uv"
 
 
+@pytest.mark.parametrize("workflow", [name for name in WORKFLOWS if "/deploy-" in name])
+def test_a_deploy_takes_along_what_the_checks_found(workflow: str, tmp_path: Path) -> None:
+    """The step as it stands there. Stood in for: gh, which brings what the checks kept."""
+
+    def steps(name: str) -> dict[str, dict[str, Any]]:
+        jobs = yaml.safe_load((TEMPLATE / name).read_text(encoding="utf-8"))["jobs"]
+        first = next(iter(jobs.values()))
+        return {step["name"]: step for step in first["steps"]}
+
+    kept = steps(".github/workflows/checks.yml")["Keep the checklist's report"]["with"]
+    for name in kept["path"].split():
+        (tmp_path / "kept" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "kept" / name).write_text("found")
+    (tmp_path / "project/app").mkdir(parents=True)
+    gh = tmp_path / "bin/gh"
+    gh.parent.mkdir()
+    gh.write_text(
+        f'#!/bin/sh -e\ntest "$1 $2 $3 $4 $5 $6" = "run download 7 --name {kept["name"]} --dir"\n'
+        f'mkdir -p "$7"\ncp -r "{tmp_path}/kept/." "$7"\n'
+    )
+    gh.chmod(0o755)
+    found = steps(workflow)
+    order = list(found)
+    taking = "Take the checklist's result along"
+    assert order.index("Check out what was checked") < order.index(taking) < order.index("Build")
+    path = f"{gh.parent}{os.pathsep}{os.environ['PATH']}"
+    script = ("bash", "-eo", "pipefail", "-c", found[taking]["run"])
+    run(tmp_path / "project", *script, PATH=path, RUN="7", RUNNER_TEMP=str(tmp_path))
+    assert (tmp_path / "project/app/checklist.json").read_text() == "found"
+
+
 def test_what_renovate_is_told_switches_nothing_off(folder: Path) -> None:
     template = folder / "template"
     file = ".survival-kit/renovate.json"
@@ -423,12 +455,28 @@ def test_what_renovate_is_told_switches_nothing_off(folder: Path) -> None:
     assert watched == ["uv", "github-actions", "docker"]
 
 
+@pytest.mark.parametrize("deploy", ["docker", "vercel", "aws"])
+def test_the_runbook_and_the_page_name_one_command_for_a_log_line(
+    folder: Path, tmp_path: Path, deploy: str
+) -> None:
+    app = generate(folder, tmp_path / "app", answers(deploy=deploy, store="redis"))
+    program = (
+        "from app.foundation.project import load_project\n"
+        "from app.ops.log_command import log_command\n"
+        "print(log_command(load_project(), production=True)['command'])"
+    )
+    command = run(app, sys.executable, "-c", program, PYTHONPATH=str(app)).strip()
+    assert "REQUEST_ID" in command
+    assert f"`{command}`" in (app / "RUNBOOK.md").read_text(encoding="utf-8")
+
+
 def test_secrets_are_ignored_by_git_and_docker(folder: Path, tmp_path: Path) -> None:
     app = generate(folder, tmp_path / "app", answers())
     run(app, "git", "init", "--quiet")
     secret = [".env", ".env.local", "a.pem", "a.key", "secrets/ADMIN_TOKEN", "data/app.db"]
     ignored = run(app, "git", "check-ignore", *secret, ".venv/x", "app/__pycache__/x.pyc")
     assert ignored.split()[: len(secret)] == secret
+    assert run(app, "git", "check-ignore", "app/checklist.json")
     assert "uv.lock" not in run(app, "git", "status", "--porcelain", "--ignored").split()
     lines = (app / ".dockerignore").read_text().splitlines()
     assert lines.index("*") < lines.index("!app") < lines.index("**/.env*")

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from dotenv import dotenv_values
 
@@ -22,14 +23,15 @@ def dev() -> None:
     """Serve on this machine and reload when a file changes; the demo provider without a key."""
     import uvicorn
 
-    from app.preflight import check_environment, check_store
+    from app.preflight import check_environment, check_store, taken_port
     from app.standards.visibility.logs import configure_logs
 
+    _go_home()
     os.environ.setdefault("PROVIDERS", ",".join(_usable_providers()))
     if os.environ["PROVIDERS"] == "demo":
         print("No provider key is set, so the demo provider answers. Put a key in .env.")
     _index_documents()
-    settings = check_environment()
+    settings = check_environment(taken_port)
     asyncio.run(check_store(settings))
     configure_logs(settings)  # of this process: each worker configures its own
     print(f"http://{settings.host}:{settings.port}", file=sys.stderr)
@@ -54,6 +56,7 @@ def serve(factory: str = FACTORY) -> None:
     from app.preflight import check_environment, check_store, stale_index
     from app.standards.visibility.logs import configure_logs
 
+    _go_home()
     # Checked once, here, before any worker starts or the port opens.
     settings = check_environment(stale_index)
     asyncio.run(check_store(settings))
@@ -101,6 +104,7 @@ def failures() -> None:
     """Show what has failed, and make tests of it."""
     from app.failures import main
 
+    _go_home()
     sys.exit(main())
 
 
@@ -115,6 +119,7 @@ def switch() -> None:
     """Turn a provider, a model or all spending off or on, while the app runs."""
     from app.switch import main
 
+    _go_home()
     sys.exit(main())
 
 
@@ -131,6 +136,7 @@ def stores() -> None:
     """Move the records of another store into the app's own."""
     from app.move import main
 
+    _go_home()
     sys.exit(main())
 
 
@@ -138,6 +144,7 @@ def rollout() -> None:
     """Show how a candidate model does beside the proven one."""
     from app.rollout import main
 
+    _go_home()
     sys.exit(main())
 
 
@@ -150,6 +157,16 @@ def preview_update() -> None:
     sys.exit(main())
 
 
+def _go_home() -> None:
+    """From a folder of the project into the project's own, where `.env` and SQLite's file lie.
+
+    Otherwise the money of a store is spent, or a switch turned, that nobody else looks at.
+    """
+    home = Path(__file__).resolve().parents[1]
+    if home in Path.cwd().parents and (home / "pyproject.toml").is_file():
+        os.chdir(home)
+
+
 def _index_documents() -> None:
     """Index the documents where they changed. What cannot be read is said, and changes nothing."""
     if load_project().knowledge and importlib.util.find_spec("indexing") is not None:
@@ -158,7 +175,10 @@ def _index_documents() -> None:
 
 def _usable_providers() -> list[str]:
     """The project's providers that have what they need in the environment or in `.env`."""
-    known = {**dotenv_values(".env"), **os.environ}
+    try:
+        known = {**dotenv_values(".env"), **os.environ}
+    except UnicodeDecodeError:
+        known = dict(os.environ)  # what is wrong with the file is said with the other settings
     if known.get("PROVIDERS"):
         return [str(known["PROVIDERS"])]
     needed = {"compatible": "COMPATIBLE_BASE_URL"}

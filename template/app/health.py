@@ -1,5 +1,8 @@
 """What the app knows of its own state: for `/readyz` and `/metrics`."""
 
+from contextlib import suppress
+
+from app.launch.switches import Switches
 from app.standards.availability.relay import Target
 from app.standards.visibility.metrics import Metrics
 from app.stores.base import Spending, Store, StoreUnavailableError
@@ -8,8 +11,11 @@ from app.stores.base import Spending, Store, StoreUnavailableError
 class Health:
     """Looks at each dependency without spending anything."""
 
-    def __init__(self, store: Store, targets: tuple[Target, ...], metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, targets: tuple[Target, ...], metrics: Metrics, switches: Switches
+    ) -> None:
         self._store = store
+        self._switches = switches
         self._targets = targets
         self._metrics = metrics
 
@@ -24,13 +30,14 @@ class Health:
         return checks["store"] == "ok" and reachable, checks
 
     async def metrics(self) -> tuple[bytes, str]:
-        """The metrics' text and its media type; without the day's money when the store is down."""
-        spending: Spending | None
-        try:
+        """The metrics' text and its media type; without what the store knows when it is down."""
+        spending: Spending | None = None
+        off: set[str] = set()
+        with suppress(StoreUnavailableError):
+            off = {item.name for item in await self._switches.listed()}
             spending = await self._store.spending()
-        except StoreUnavailableError:
-            spending = None
-        return await self._metrics.render(spending)
+        switches = {name: name in off for name in self._switches.names} if spending else None
+        return await self._metrics.render(spending, switches)
 
     async def _store_state(self) -> str:
         try:

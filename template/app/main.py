@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
-from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -36,7 +35,8 @@ from app.launch.switches import Switches, switch_names
 from app.ops.aggregates import Aggregates
 from app.ops.door import Door
 from app.ops.operations import Operations
-from app.preflight import check_environment, open_store
+from app.ops.tries import Tries
+from app.preflight import check_environment, open_store, read_instructions
 from app.routes import chat, docs, feedback, health, ops
 from app.standards.availability.relay import Relay
 from app.standards.spending.guard import Guard
@@ -101,6 +101,8 @@ def create_app() -> FastAPI:
     targets = build_targets(settings, watch.breaker)
     candidate = build_candidate(settings, targets, watch.candidate_breaker)
     connected = all_connected(targets, candidate)
+    models = [(t.provider.name, t.provider.model) for t in connected]
+    metrics.state_targets(models, float(settings.canary_percent / 100) if candidate else 0)
     relay = Relay(
         max_attempts=settings.max_attempts,
         read_timeout=settings.read_timeout_seconds,
@@ -113,10 +115,7 @@ def create_app() -> FastAPI:
     counter = TokenCounter(settings.max_input_tokens)
     gate = Gate(counter, settings.max_input_tokens)
 
-    names = switch_names(
-        ((t.provider.name, t.provider.model) for t in connected), with_candidate=bool(candidate)
-    )
-    switches = Switches(store, names)
+    switches = Switches(store, switch_names(models, with_candidate=bool(candidate)))
     rollout = Rollout(
         candidate,
         targets[0],
@@ -201,9 +200,9 @@ def create_app() -> FastAPI:
     app.state.path = path
     app.state.identity = identity
     app.state.feedback = Feedback(settings, store, guard, metrics, failures)
-    app.state.health = Health(store, targets, metrics)
+    app.state.health = Health(store, targets, metrics, switches)
     app.state.finish = finish
-    app.state.door = Door(settings, identity, store)
+    app.state.door = Door(settings, identity, store, Tries(settings, store, guard))
     app.state.operations = Operations(
         settings=settings,
         project=project,
@@ -263,9 +262,3 @@ def create_app() -> FastAPI:
     if settings.production:
         app.include_router(docs.router)
     return app
-
-
-def read_instructions() -> str:
-    """The system prompt, which is yours."""
-    path = Path(__file__).parent / "yours" / "system_prompt.md"
-    return path.read_text(encoding="utf-8").strip() if path.exists() else ""

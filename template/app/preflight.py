@@ -1,6 +1,11 @@
 """What is checked before anything starts: environment, prices, alerts, policy, documents, store."""
 
+import errno
+import os
+import socket
+import sys
 from importlib import import_module
+from pathlib import Path
 
 from loguru import logger
 
@@ -8,6 +13,7 @@ from app.foundation.checks import Problem
 from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.foundation.settings import Settings
+from app.foundation.sources import mistyped
 from app.hosting import hosting_problems
 from app.launch.policy.rules import InvalidRulesError, read_rules
 from app.launch.rollout.candidate import candidate_problems
@@ -19,11 +25,29 @@ from app.targets import price_problems
 
 # A concern is said once in this time (seconds), however many processes start together.
 CONCERN_SECONDS = 60.0
+PROMPT = Path(__file__).parent / "yours/system_prompt.md"
 
 
 def check_environment(*more: Check) -> Settings:
     """The settings; or every problem at once on standard error, and exit code 78."""
-    return load_or_exit(further_problems, _policy_problems, _index_problems, *more)
+    messages = load_messages(load_project().language)
+    for name, meant in mistyped(Settings.model_fields).items():
+        print(messages.text("environment.mistyped", name=name, meant=meant), file=sys.stderr)
+    return load_or_exit(further_problems, _yours_problems, _index_problems, *more)
+
+
+def taken_port(settings: Settings) -> list[Problem]:
+    """That another process listens already where this one would."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        if os.name != "nt":  # there it would let two listen
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return [Problem("port", "taken", {"port": settings.port})]
+    return []
 
 
 def stale_index(settings: Settings) -> list[Problem]:
@@ -55,7 +79,7 @@ def further_problems(settings: Settings) -> list[Problem]:
     return [*models, *hosting_problems(settings), *alerts]
 
 
-def _policy_problems(settings: Settings) -> list[Problem]:
+def _yours_problems(settings: Settings) -> list[Problem]:
     wrong: list[Problem] = []
     unreachable = not (settings.openai_api_key or settings.moderation_base_url)
     if settings.moderation != "off" and unreachable:
@@ -64,7 +88,17 @@ def _policy_problems(settings: Settings) -> list[Problem]:
         read_rules(settings.policy_file)
     except InvalidRulesError as error:
         wrong += error.problems
+    try:
+        read_instructions()
+    except UnicodeDecodeError:
+        wrong.append(Problem(f"app/yours/{PROMPT.name}", "not_utf8"))
     return wrong
+
+
+def read_instructions() -> str:
+    """The system prompt, which is yours."""
+    # Windows editors write a mark at the start.
+    return PROMPT.read_text(encoding="utf-8-sig").strip() if PROMPT.exists() else ""
 
 
 async def check_store(settings: Settings) -> None:

@@ -3,15 +3,20 @@
 The path reports here and knows nothing of logs, metrics, traces or alerts.
 """
 
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+
 from loguru import logger
 
 from app.foundation.record import RequestRecord
 from app.foundation.settings import NANO_PER_USD
 from app.ops.aggregates import Aggregates
-from app.providers.base import Prompt
-from app.standards.visibility.alerts import Alerts, Kind
+from app.providers.base import Prompt, Usage
+from app.standards.visibility.alerts import MAX_REQUEST_IDS, Alerts, Kind
 from app.standards.visibility.gen_ai import ModelCall
-from app.standards.visibility.metrics import Metrics
+from app.standards.visibility.metrics import KEY_TROUBLE, Metrics
 from app.standards.visibility.request_log import RequestEnd
 from app.standards.visibility.telemetry import Telemetry
 from app.stores.base import CapWarning
@@ -24,8 +29,6 @@ _ALERTS: dict[str, Kind] = {
     "internal_error": "internal_error",
     "daily_cost_cap": "daily_cost_cap",
 }
-# Failures that only the operator can mend: the key is refused, or the account is empty.
-_KEY_TROUBLE = frozenset({"rejected_key", "quota"})
 
 
 class Watch:
@@ -40,18 +43,24 @@ class Watch:
         self._telemetry = telemetry
         self._cut_off: set[str] = set()
         self._key_trouble: set[str] = set()
+        # The last requests of this process: by provider, where it failed, and those that cost.
+        self._failed: dict[str, deque[str]] = {}
+        self._dear = deque[str](maxlen=MAX_REQUEST_IDS)
 
-    def call(self, provider: str, model: str, prompt: Prompt) -> ModelCall:
+    def call(self, provider: str, model: str, prompt: Prompt, request_id: str) -> "Attempt":
         """An attempt begins: its span in the trace."""
-        return self._telemetry.model_call(provider, model, prompt)
+        span = self._telemetry.model_call(provider, model, prompt)
+        return Attempt(span, partial(self._attempted, provider, model, request_id))
 
-    def attempt(self, provider: str, model: str, outcome: str) -> None:
-        """One attempt has ended."""
+    def _attempted(self, provider: str, model: str, request_id: str, outcome: str) -> None:
+        """One attempt has ended, a streamed answer's with its last piece."""
         self._metrics.attempt(provider, model, outcome)
         self._aggregates.attempt(provider, model, outcome)
-        if outcome in _KEY_TROUBLE:
+        if outcome not in {"ok", "cancelled"}:
+            self._failed.setdefault(provider, deque(maxlen=MAX_REQUEST_IDS)).append(request_id)
+        if outcome in KEY_TROUBLE:
             self._key_trouble.add(provider)
-            self._alerts.report("provider_key", provider=provider)
+            self._alerts.report("provider_key", request_id=request_id, provider=provider)
         elif outcome == "ok":
             self._key_trouble.discard(provider)
             if not self._key_trouble:
@@ -70,7 +79,7 @@ class Watch:
             self._aggregates.cut_off(provider, model)
             self._cut_off.add(provider)
             logger.error("provider cut off", provider=provider, model=model)
-            self._alerts.report("providers")
+            self._alerts.report("providers", request_ids=self._failed.get(provider, ()))
         else:
             self._cut_off.discard(provider)
             logger.info("provider is back", provider=provider, model=model)
@@ -83,11 +92,16 @@ class Watch:
         state = "cut off" if is_open else "back"
         logger.warning(f"candidate {state}", provider=provider, model=model)
 
-    def cap_warning(self, warning: CapWarning) -> None:
-        """80 % of the day's money is spent; comes once a day over all processes."""
+    def cap_warning(self, warning: CapWarning, request_id: str | None) -> None:
+        """80 % of the day's money is spent; comes once a day over all processes.
+
+        `request_id`: whose charge it was, where a request is known to have settled it.
+        """
         spent, limit = warning.settled_nano / NANO_PER_USD, warning.limit_nano / NANO_PER_USD
         logger.warning("80 % of the daily cost cap is spent", spent_usd=spent, cap_usd=limit)
-        self._alerts.report("cost_warning", spent_usd=round(spent, 6), cap_usd=limit)
+        spent = round(spent, 6)
+        ids = [request_id, *self._dear] if request_id else self._dear
+        self._alerts.report("cost_warning", request_ids=ids, spent_usd=spent, cap_usd=limit)
 
     def request_ended(self, end: RequestEnd) -> None:
         """A request has ended, however it ended."""
@@ -113,6 +127,8 @@ class Watch:
     def charged(self, record: RequestRecord) -> None:
         """What a request, or a call beside it, has cost."""
         self._aggregates.charged(record)
+        if record.cost_nano:
+            self._dear.append(record.request_id)
         metrics = self._metrics
         for charge in record.charges:
             provider, model = charge.provider, charge.model
@@ -121,3 +137,26 @@ class Watch:
             metrics.tokens(provider, model, "output", charge.output_tokens)
             metrics.tokens(provider, model, "cached", charge.cached_tokens)
             metrics.tokens(provider, model, "reasoning", charge.reasoning_tokens)
+
+
+class Attempt:
+    """One call to a provider, observed: its span, and its end, of which only the first counts."""
+
+    def __init__(self, span: ModelCall, ended: Callable[[str], None]) -> None:
+        self._span = span
+        self._ended: Callable[[str], None] | None = ended
+
+    def current(self) -> AbstractContextManager[object]:
+        """While it is current, what is sent says that it belongs to it."""
+        return self._span.current()
+
+    def answered(self, usage: Usage | None, finish_reason: str | None) -> None:
+        """What the provider has reported, which may be a part of it."""
+        self._span.answered(usage, finish_reason)
+
+    def end(self, outcome: str) -> None:
+        """It is over: `ok`, `cancelled` or the error's kind."""
+        self._span.end(outcome)
+        if (ended := self._ended) is not None:
+            self._ended = None
+            ended(outcome)

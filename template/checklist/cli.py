@@ -5,6 +5,7 @@ Exit codes: 0 when every item is checked, 1 when one or two are open, 2 when thr
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from rich.console import Console
 from rich.live import Live
 
 from app.foundation.project import load_project
-from checklist import report, runner
+from app.ops.checklist import FILE
+from checklist import record, report, runner
 from checklist.items import BY_NUMBER, HERE, ITEMS, Item
 from checklist.messages import load_texts
 from checklist.missing import missing_files
@@ -54,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EX_USAGE
     except KeyboardInterrupt:
         return EX_INTERRUPTED
+    if not asked.url and not asked.item:
+        _keep(found)
     if asked.format == "text":
         Console().print(report.as_text(found))
     else:
@@ -61,6 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in asked.report:
         path.write_text(FORMATS[SUFFIXES[path.suffix]](found), encoding="utf-8")
     return found.exit_code
+
+
+def _keep(found: Report) -> None:
+    """Let the app show it, and a build take it along; not what was found out about another app."""
+    if os.environ.get("CHECKLIST_APP"):
+        return
+    try:
+        record.keep(found)
+    except OSError as error:
+        facts = {"file": FILE, "reason": error.strerror or type(error).__name__}
+        print(load_texts().text("report.not_kept", **facts), file=sys.stderr)
 
 
 def _look_at(url: str) -> Report:

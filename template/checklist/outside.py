@@ -18,7 +18,7 @@ import httpx2
 
 from app.foundation.project import load_project
 from app.foundation.settings import NANO_PER_USD, Settings
-from app.main import read_instructions
+from app.preflight import read_instructions
 from app.providers.prices import UnknownPriceError, find_price
 from app.standards.tokens.counting import byte_bound
 from checklist.items import BY_NUMBER, Item

@@ -18,6 +18,7 @@ from typing import get_args
 
 import pytest
 
+from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.standards.visibility.alerts import Kind
 from checklist.asking import ask, ask_many, operations
@@ -159,6 +160,29 @@ def _told(alert: str) -> str:
     return f"{content.get('title', '')}\n{content.get('message', '')}"
 
 
+def _lacking(text: str, requests: set[str]) -> list[str]:
+    """What an alert does not say: since when, how many, of which requests, and what to do."""
+    say = load_messages(load_project().language).texts
+    begins = {
+        name: say[f"alert.{name}"].partition("{")[0]
+        for name in ("since", "count", "requests", "runbook")
+    }
+    found = {
+        name: line.removeprefix(begin)
+        for line in text.splitlines()
+        for name, begin in begins.items()
+        if line.startswith(begin)
+    }
+    if say["alert.title_recovered"].partition("{what}")[0].partition("] ")[2] in text:
+        del begins["requests"]  # it is over: nobody looks for one
+    elif not set(found.get("requests", "").split(", ")) <= requests:
+        found.pop("requests", None)
+    runbook = (APP / "RUNBOOK.md").read_text(encoding="utf-8")
+    if f"\n## {found.get('runbook', '')}\n" not in runbook:
+        found.pop("runbook", None)
+    return [begin.strip(" :") for name, begin in begins.items() if name not in found]
+
+
 def test_the_contact_is_no_example(on_call: tuple[str, str], check: Check) -> None:
     for value in on_call:
         check.that(bool(value.strip()) and not NOBODY.fullmatch(value), "real", seen=f"'{value}'")
@@ -186,6 +210,13 @@ def test_every_kind_of_alert_says_whom_to_call(
     for text in alerts:
         named = all(value and value in text for value in on_call)
         check.that(named, "alert", seen=text.strip().partition("\n")[0])
+    requests = {
+        str(line["request_id"]) for app in apps for line in app.log_lines() if "route" in line
+    }
+    for text in alerts:
+        lacking = _lacking(text, requests)
+        told = seen_as("unsaid", way=text.strip().partition("\n")[0], names=", ".join(lacking))
+        check.that(not lacking, "says", seen=told)
     check.found("alerted", kinds=len(KINDS), count=len(alerts))
 
 

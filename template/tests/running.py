@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,6 +194,15 @@ def running_app(
         yield app
     finally:
         _kill(process)
+
+
+def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
+    """What a condition comes to, once it is met."""
+    deadline = time.monotonic() + seconds
+    while not (met := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return met
 
 
 def clean_environment() -> dict[str, str]:

@@ -23,7 +23,7 @@ from app.stores.base import Count
 from app.targets import all_connected
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Hang, Status
-from tests.running import RunningApp, production
+from tests.running import RunningApp, production, until
 from tests.test_environment import start
 from tests.test_switches import SEEN_SECONDS, switch, turned
 from tests.webhook import Webhook
@@ -39,7 +39,8 @@ ON_TRIAL: dict[str, Any] = {
     "providers": FIRST,
     "max_attempts": 1,
 }
-SAID = load_messages(load_project().language).text("alert.what.canary")
+_SAY = load_messages(load_project().language).text
+SAID = _SAY("alert.what.canary")
 QUESTION: dict[str, Any] = {
     "model": "auto",
     "messages": [{"role": "user", "content": "안녕하세요"}],
@@ -130,7 +131,7 @@ def test_one_that_fails_is_cut_off_for_good(
     assert {call.model for call in fake.ledger.calls[calls:]} == {PROVEN}
     (alert,) = webhook.wait_for(1, 1.0, SAID)  # both processes saw it
     assert "RUNBOOK.md#canary" in alert["message"]
-    assert f"candidate: {NAME}" in alert["message"]
+    assert f"{_SAY('alert.fact.candidate')}: {NAME}" in alert["message"]
     (line,) = [x for x in switch(tmp_path, "list").stdout.splitlines() if " canary" in x]
     assert line.startswith("off  canary")
     assert "the app" in line
@@ -189,7 +190,8 @@ def test_the_cache_keeps_the_arms_apart(
         # What a stand-in said is not kept for who gets the candidate.
         assert answered(http, "둘") == ("MISS", CANDIDATE)
         turned(tmp_path, "off", "canary")
-        answered(http, "셋")
+        answered(http, "셋")  # the look goes on beside it
+        until(lambda: app.log_lines(message="switched off"))
         assert answered(http, "하나") == ("MISS", PROVEN)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from app.foundation import checks
 from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.foundation.settings import InvalidSettingsError, Settings, read_settings
+from app.preflight import PROMPT
 from tests.fake_provider import FakeProvider
 from tests.running import ROOT, clean_environment, production
 from tests.servers import store_environment
@@ -209,3 +211,41 @@ def test_what_a_function_does_not_allow_is_refused(fake: FakeProvider, tmp_path:
     assert ended.returncode == 78
     assert "  TIME_BUDGET_SECONDS: " in ended.stderr
     assert ("  DATABASE_URL: " in ended.stderr) == (STORE == "sqlite")
+
+
+def test_what_is_started_from_a_folder_of_the_project_reads_its_env(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "app", tmp_path / "app")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "docs").mkdir()
+    here = {**clean_environment(), "PYTHONPATH": str(tmp_path), **store_environment(tmp_path)}
+
+    def dev() -> str:
+        ended = subprocess.run(
+            [sys.executable, "-c", "from app.cli import dev; dev()"],
+            cwd=tmp_path / "docs",
+            env=here | {"PROVIDERS": "demo"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert ended.returncode == 78, ended.stderr
+        assert "Traceback" not in ended.stderr
+        return ended.stderr
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        env = f"PORT={port}\nDAILY_COST_CAP=1\nOTEL_EXPORTER_OTLP_TRACES_ENDPOINT=x\nMINE=1\n"
+        (tmp_path / ".env").write_text(env, encoding="utf-8")
+        # As Windows editors and PowerShell write text.
+        policy, prompt = (tmp_path / f"app/yours/{one}" for one in ("policy.toml", PROMPT.name))
+        policy.write_text(policy.read_text(encoding="utf-8"), encoding="utf-8-sig")
+        prompt.write_text("You are helpful.", encoding="utf-16")
+        said = dev().splitlines()
+    assert "DAILY_COST_CAP_USD" in said[0], "a slip of the pen is told"
+    wrong = [line.partition(": ")[0].strip() for line in said if line[:2] == "  "]
+    assert wrong == [f"app/yours/{PROMPT.name}", "PORT"]
+    assert str(port) in "".join(said)
+    (tmp_path / ".env").write_text(env, encoding="utf-16")
+    assert "  .env: " in dev()

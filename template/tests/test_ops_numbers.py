@@ -17,6 +17,7 @@ from app.foundation.project import load_project
 from app.launch.tally import MOST, Tally
 from app.ops.aggregates import BETWEEN, COUNTER, OTHERS, Callers
 from app.ops.summary import RANGES, Summary, quantile
+from app.standards.availability.breaker import FAILURES_TO_OPEN
 from app.stores.base import Admission, Cap, Connection, Count, Settlement, Store
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Status
@@ -126,6 +127,29 @@ def test_they_add_up_with_the_providers_ledger_and_with_the_metrics(
     assert again["totals"]["asked"] == totals["asked"]
     assert again["totals"]["cost_usd"] == pytest.approx(billed)
     assert len(again["series"]["answered"]) == 168
+
+
+def test_every_process_says_which_target_fails(start_app: StartApp, fake: FakeProvider) -> None:
+    app = start_app(workers=2)
+    fake.always(Status(401))  # nothing that another try could mend
+    with app.http() as http:
+        for _ in range(FAILURES_TO_OPEN + 1):
+            assert http.post("/v1/chat/completions", json=QUESTION).status_code == 503
+    written(app, FAILURES_TO_OPEN + 1)
+    for _ in range(8):  # whichever worker answers
+        first, *_ = state(app)["targets"]
+        assert first["failing"] is True, first
+
+
+def test_a_target_that_answers_does_not_fail() -> None:
+    def failing(**outcomes: int) -> bool:
+        labels = {BETWEEN.join(("attempt", "p", "m", how)): n for how, n in outcomes.items()}
+        counts = [Count(0, label, number) for label, number in labels.items()]
+        return Summary(counts, RANGES["hour"]).failing() == {("p", "m")}
+
+    assert failing(timeout=FAILURES_TO_OPEN - 1, overloaded=1, cancelled=1)
+    assert not failing(timeout=FAILURES_TO_OPEN - 1, cancelled=9)
+    assert not failing(timeout=99, ok=1)
 
 
 def test_what_shadow_traffic_costs_is_shown_under_the_candidate(

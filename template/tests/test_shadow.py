@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +23,7 @@ from app.standards.visibility.metrics import BUCKETS
 from app.stores.base import Connection, Store
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Hang, Reply, Status, Usage
-from tests.running import ROOT, RunningApp, clean_environment
+from tests.running import ROOT, RunningApp, clean_environment, until
 from tests.servers import store_environment, store_url
 from tests.test_canary import CANDIDATE, NAME, ON_TRIAL, PROVEN
 from tests.test_error_budget import FUNCTION
@@ -45,15 +44,6 @@ def outcomes(app: RunningApp) -> dict[str, int]:
         metrics = http.get("/metrics").text
     found = re.findall(r'^llm_app_shadow_total\{outcome="(\w+)"\} (\S+)', metrics, re.M)
     return {outcome: int(float(count)) for outcome, count in found}
-
-
-def until(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
-    """What a condition comes to, once it is met."""
-    deadline = time.monotonic() + seconds
-    while not (met := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return met
 
 
 def reported(folder: Path, kind: str, figure: str) -> list[str]:
@@ -160,7 +150,7 @@ def test_the_answers_are_compared_and_not_shown(
     assert "candidate_json_valid" not in first
     last = app.log_lines(message="shadow compared")[-1]
     assert (last["stable_json_valid"], last["candidate_json_valid"]) == (True, False)
-    assert "설정" not in app.log()
+    assert not any(word in app.log() for word in ("재설정", "화면에서"))
     # The candidate sees what the policy leaves, once.
     seen = [call for call in fake.ledger.calls if call.model == CANDIDATE]
     assert [text for role, text in seen[0].messages if role == "user"] == [f"{TOLD} [EMAIL_1]"]

@@ -81,6 +81,8 @@ def test_a_request_is_one_trace_with_its_phases_and_its_call(
     assert server.parent_span_id.hex() == PARENT
     assert [span.name for span in spans].count("store") == 3
     assert {span.parent_span_id for span in spans[1:]} == {server.span_id}
+    told = response.headers["x-request-id"]
+    assert facts(server)["http.response.header.x-request-id"] == [told]
     model = fake.ledger.calls[0].model
     call = by_name(spans)[f"chat {model}"]
     assert call.kind == Span.SPAN_KIND_CLIENT

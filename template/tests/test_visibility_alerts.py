@@ -8,19 +8,21 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import SecretStr
 
-from app.foundation.project import Project
+from app.foundation.messages import load_messages
+from app.foundation.project import Language, Project
 from app.foundation.settings import Settings
 from app.standards.visibility import alerts as alerts_module
 from app.standards.visibility import delivery
-from app.standards.visibility.alerts import Alerts
+from app.standards.visibility.alerts import Alerts, Kind
 from app.standards.visibility.delivery import alert_url_problems
 from app.standards.visibility.logs import configure_logs
 from app.stores.base import Store
+from tests.running import ROOT
 from tests.servers import own_server, store_url
 from tests.stores import make_store
 from tests.webhook import TOKEN, Webhook
@@ -272,9 +274,42 @@ async def test_an_alert_holds_nothing_but_names_and_numbers(make: Makes, webhook
         text="what a person wrote",
     )
     (message,) = await webhook.has(1)
-    assert "spent_usd: 8.02" in message["message"]
+    assert "spent today (US$): 8.02" in message["message"]
     assert "canary" not in str(message)
     assert "person" not in str(message)
+
+
+@pytest.mark.parametrize("language", get_args(Language))
+async def test_every_kind_says_all_that_is_needed_at_night(
+    make: Makes, webhook: Webhook, language: Language
+) -> None:
+    alerts, texts = make.alerts(webhook.url, language=language), load_messages(language).texts
+    kinds = get_args(Kind)
+    for number, kind in enumerate(kinds):
+        ids = [f"bad-{number}", f"worse-{number}"]
+        for _ in range(3):
+            alerts.report(kind, request_ids=ids, candidate="compatible:meta-llama/llama@4")
+    runbook = (ROOT / "RUNBOOK.md").read_text(encoding="utf-8")
+    received = await asyncio.to_thread(webhook.wait_for, len(kinds), 20.0)
+    messages = {message["title"]: message["message"] for message in received}
+    for number, kind in enumerate(kinds):
+        text = messages[f"[Shop help] {texts[f'alert.what.{kind}']}"]
+        section = kind.removesuffix("_fast").removesuffix("_slow")
+        lines = text.splitlines()
+        assert lines[0].startswith(texts["alert.since"].partition("{")[0] + "20")
+        assert lines[1] == texts["alert.count"].format(count=3)
+        assert f"{texts['alert.fact.candidate']}: compatible:meta-llama/llama@4" in lines
+        assert texts["alert.requests"].format(ids=f"bad-{number}, worse-{number}") in lines
+        assert texts["alert.on_call"].format(name="Kim", contact="+82-10-1234-5678") in lines
+        assert lines[-1] == texts["alert.runbook"].format(section=section)
+        assert f"\n## {section}\n" in runbook
+
+
+async def test_who_knows_no_request_says_where_they_are(make: Makes, webhook: Webhook) -> None:
+    make.alerts(webhook.url).report("availability_slow", bad=3, events=40)
+    (message,) = await webhook.has(1)
+    assert "bad requests: 3\nrequests in all: 40\n" in message["message"]
+    assert "Request ids: another process has them, see the log and /ops" in message["message"]
 
 
 async def test_alerts_speak_the_apps_language(make: Makes, webhook: Webhook) -> None:

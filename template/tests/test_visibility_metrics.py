@@ -15,6 +15,7 @@ import pytest
 from app.standards.visibility.metrics import Metrics
 from app.stores.base import Spending
 from tests.conftest import StartApp
+from tests.running import RunningApp
 
 SPENDING = Spending(
     date(2026, 11, 22), settled_nano=2_500_000_000, reserved_nano=10**8, resets_in=1
@@ -33,6 +34,11 @@ print("ready", flush=True)
 for _ in sys.stdin:
     print(asyncio.run(metrics.render(None))[0].decode() + "end", flush=True)
 """
+
+
+def scraped(app: RunningApp) -> str:
+    with app.http("admin") as http:
+        return http.get("/metrics").text
 
 
 def samples(text: str) -> dict[str, float]:
@@ -73,6 +79,7 @@ async def test_the_names_and_labels_are_the_stated_ones(monkeypatch: pytest.Monk
         'llm_app_citations_total{result="valid"}': 2,
         'llm_app_citations_total{result="invalid"}': 1,
         "llm_app_failures_dropped_total": 0,
+        "llm_app_store_up": 1,
         "llm_app_daily_cost_usd": 2.5,
         "llm_app_cost_reserved_usd": 0.1,
         "llm_app_daily_cost_cap_usd": 10,
@@ -84,7 +91,54 @@ async def test_without_a_store_there_is_no_money(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     text, _ = await Metrics(Decimal(10)).render(None)
     assert b"daily_cost" not in text
+    assert b"llm_app_store_up 0.0" in text
     assert b"llm_app_fallbacks_total 0.0" in text
+
+
+async def test_what_an_alert_counts_is_there_before_it_happens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    metrics = Metrics(Decimal(10))
+    metrics.state_targets([("openai", "gpt-5"), ("gemini", "gemini-3")], canary_ratio=0.05)
+    text, _ = await metrics.render(SPENDING, {"spending": True, "model:gpt-5": False})
+    found = samples(text.decode())
+    for provider, model in (("openai", "gpt-5"), ("gemini", "gemini-3")):
+        assert found[f'llm_app_breaker_open{{model="{model}",provider="{provider}"}}'] == 0
+        for outcome in ("rejected_key", "quota"):
+            labels = f'model="{model}",outcome="{outcome}",provider="{provider}"'
+            assert found[f"llm_app_provider_attempts_total{{{labels}}}"] == 0
+    for code in ("internal_error", "daily_cost_cap", "store_unavailable", "switched_off"):
+        assert found[f'llm_app_refusals_total{{code="{code}"}}'] == 0
+    assert found["llm_app_canary_ratio"] == 0.05
+    assert found['llm_app_switched_off{switch="spending"}'] == 1
+    assert found['llm_app_switched_off{switch="model:gpt-5"}'] == 0
+
+
+def test_nobody_outside_can_make_a_label(app: RunningApp) -> None:
+    mark = "attacker7"
+
+    def try_to(numbers: range) -> set[str]:
+        with app.http() as http, app.http(None, authorization=f"Bearer {mark}") as stranger:
+            for number in numbers:
+                odd = f"{mark}-{number}"
+                body = {"messages": [{"role": "user", "content": odd}], "model": odd}
+                stranger.post("/v1/chat/completions", json=body)
+                http.post("/v1/chat/completions", json=body)
+                http.post("/v1/chat/completions", json=body | {"model": "auto", "user": odd})
+                http.post("/v1/chat/completions", json=body | {"model": "auto", odd: 1})
+                http.post("/v1/feedback", json={"request_id": odd, "rating": odd})
+                http.get(f"/{odd}/{odd}")
+                http.get(f"/v1/{odd}?{odd}={odd}", headers={odd: odd, "x-request-id": odd})
+                http.get(f"/assets/ops/{odd}.js")
+                http.request(f"ODD{number}", "/v1/models")
+        return set(samples(scraped(app)))
+
+    scraped(app)  # which is a request like any other
+    known = try_to(range(3))
+    assert mark not in str(known)
+    assert "ODD" not in str(known)
+    assert try_to(range(3, 12)) == known
 
 
 @contextmanager

@@ -29,6 +29,8 @@ from app.standards.visibility.logs import configure_logs
 from app.standards.visibility.request_log import RequestLog
 from app.standards.visibility.telemetry import Telemetry
 from tests.collector import Collector
+from tests.running import ROOT, clean_environment
+from tests.servers import store_environment
 
 CANARY = "canary-key-0123456789"
 PROMPT = Prompt((Message("user", "hello"),), max_output_tokens=10, seed=7)
@@ -106,21 +108,26 @@ async def test_traces_reach_the_collector(
     collector: tuple[int, list[tuple[str, bytes]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     port, received = collector
-    telemetry = make(otel_exporter_otlp_endpoint=f"http://127.0.0.1:{port}")
+    telemetry = make(otel_exporter_otlp_endpoint=f"http://127.0.0.1:{port}", app_release="v7")
     with serving(telemetry) as app:
-        assert get(app, f"/things/x?api_key={CANARY}") == 200
+        assert get(app, f"/things/x?api_key={CANARY}&q=private") == 200
+        assert get(app, "/nowhere/private") == 404
         assert get(app, "/boom?prompt=hello") == 500
         assert get(app, "/healthz") == 200
     await telemetry.close(5)
     assert {path for path, _ in received} == {"/v1/traces"}
     assert CANARY not in str(received)
+    assert "private" not in str(received)
     spans: dict[str, Span] = {}
     for _, body in received:
         request = ExportTraceServiceRequest.FromString(body)
         for resource in request.resource_spans:
-            assert "shop-help" in str(resource.resource)
+            about = {a.key: a.value.string_value for a in resource.resource.attributes}
+            assert about["service.name"] == "shop-help"
+            assert about["service.version"] == "v7"
+            assert about["deployment.environment.name"] == "production"
             spans |= {span.name: span for scope in resource.scope_spans for span in scope.spans}
-    assert set(spans) == {"GET /things/{name}", "GET /boom", "chat gpt-5", "guard"}
+    assert set(spans) == {"GET /things/{name}", "GET /boom", "chat gpt-5", "guard", "GET"}
     server = spans["GET /things/{name}"]
     assert server.trace_id.hex() == TRACE
     assert server.parent_span_id.hex() == "b7ad6b7169203331"
@@ -129,7 +136,7 @@ async def test_traces_reach_the_collector(
     assert spans["GET /boom"].status.code == 2
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     traced = {line["route"]: line["trace_id"] for line in lines if "trace_id" in line}
-    assert traced == {"/things/{name}": TRACE, "/boom": TRACE}
+    assert traced == {"/things/{name}": TRACE, "/boom": TRACE, "unmatched": TRACE}
 
 
 async def test_errors_reach_sentry_once_and_without_secrets(
@@ -193,6 +200,25 @@ def test_without_settings_nothing_is_loaded_and_spans_are_nothing() -> None:
     found = subprocess.run(
         [sys.executable, "-c", program],
         cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "[]\n"
+
+
+def test_an_app_without_telemetry_loads_none_of_it(tmp_path: Path) -> None:
+    program = (
+        "import sys; from app.main import create_app; create_app()\n"
+        # Of OpenTelemetry the client of Redis loads the metrics on its own.
+        "heavy = ('apprise', 'sentry_sdk', 'opentelemetry.sdk.trace', 'opentelemetry.exporter')\n"
+        "print([name for name in sys.modules if name.startswith(heavy)])\n"
+    )
+    settings = {"PROVIDERS": "demo", **store_environment(tmp_path)}
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**clean_environment(), **settings, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,

@@ -1,15 +1,15 @@
 """What an update does to each file, and whose file that is."""
 
 import ast
-import tomllib
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from checklist.missing import expected_files
 from updates.git import blobs, git
-from updates.project import ANSWERS, Project
+from updates.messages import RefusedError, say
+from updates.owners import Kind, Owners
+from updates.project import ANSWERS, Project, listed
 from updates.trial import Trial
 
 What = Literal["conflict", "lost", "new", "updated", "merged", "removed", "yours", "missing"]
@@ -26,7 +26,6 @@ ORDER: tuple[What, ...] = (
     "missing",
     "yours",
 )
-Kind = Literal["template", "mergeable", "yours"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +38,18 @@ class Change:
     about: str = ""
 
 
-class Owners:
-    """The list in `.survival-kit/ownership.toml`: the longest path around a file counts."""
-
-    def __init__(self, folder: Path) -> None:
-        with (folder / ".survival-kit/ownership.toml").open("rb") as file:
-            self._entries = tomllib.load(file)["files"]
-
-    @cached_property
-    def _kinds(self) -> dict[str, tuple[Kind, str]]:
-        return {entry["path"]: (entry["kind"], entry["why"]) for entry in self._entries}
-
-    def of(self, name: str) -> tuple[Kind, str]:
-        """The kind of a file, and the list's reason. What it does not name is yours."""
-        around = [
-            path
-            for path in self._kinds
-            if name == path or (path[-1] == "/" and name.startswith(path))
-        ]
-        return self._kinds[max(around, key=len)] if around else ("yours", "")
-
-
 def changes_of(project: Project, trial: Trial) -> tuple[Change, ...]:
-    """Compare the project, the app as the template once wrote it, and the tried update."""
+    """Compare the project, the app as the template once wrote it, and the tried update.
+
+    Raises `RefusedError` where the update would write over files that git does not keep.
+    """
     # Without the temporary commit that may lie on top of the project's own.
     head = blobs(trial.folder, "ls-tree", "-r", project.head)
-    git(trial.folder, "add", "--all", "--", ".")
-    after = blobs(trial.folder, "ls-files", "--stage")
-    old = _written(trial)
     owners = Owners(trial.folder)
+    _take_in(trial, owners)
+    after = blobs(trial.folder, "ls-files", "--stage")
+    _nothing_in_the_way(project, trial, sorted(after.keys() - head.keys()))
+    old = _written(trial)
     expected = set(expected_files(trial.folder))
     found = []
     for name in sorted(head.keys() | after.keys() | expected):
@@ -77,10 +59,60 @@ def changes_of(project: Project, trial: Trial) -> tuple[Change, ...]:
             what = "missing"
         if what is None and kind == "yours" and name in after and name in old:
             what = "yours"
+        about, twin = "", _twin(name)
+        if what == "new" and twin in head.keys() - old.keys():
+            what, about = "conflict", say("about.twin", path=name, twin=twin)
+        elif what == "new":
+            about = _about(trial.folder / name, why)
+        elif what == "conflict" and name not in old:
+            about = say("about.taken", path=name)
+        elif what == "missing" and (project.folder / name).exists():
+            about = say("about.ignored", path=name)
         if what:
-            about = _about(trial.folder / name, why) if what == "new" else ""
             found.append(Change(name, what, kind, about))
     return tuple(sorted(found, key=lambda change: (ORDER.index(change.what), change.path)))
+
+
+def _twin(name: str) -> str:
+    """The file that Python imports in a module's place, or the other way round."""
+    stem = name.removesuffix("/__init__.py")
+    return f"{stem}.py" if stem != name else f"{name.removesuffix('.py')}/__init__.py"
+
+
+def _take_in(trial: Trial, owners: Owners) -> None:
+    """Let git see what Copier wrote, also where a pattern of the user's ignores it."""
+    git(trial.folder, "add", "--all", "--", ".")
+    ignored = git(
+        trial.folder, "ls-files", "--others", "--ignored", "--exclude-standard", "-z", "--", "."
+    ).split("\0")
+    paths = [name for name in ignored if name and owners.of(name)[0] != "yours"]
+    if paths:
+        command = ("add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul")
+        git(trial.folder, "--literal-pathspecs", *command, stdin="\0".join(paths))
+
+
+def _nothing_in_the_way(project: Project, trial: Trial, new: list[str]) -> None:
+    """Everything is committed, so what lies at a new path is ignored: a merge writes over it."""
+    found = set()
+    for name in new:
+        there = _standing(project.folder, name)
+        if there and not _equal(there, trial.folder / name):
+            found.add(there.relative_to(project.folder).as_posix())
+    if found:
+        raise RefusedError("in_the_way", listed(sorted(found)))
+
+
+def _standing(folder: Path, name: str) -> Path | None:
+    """What lies at the path of a file, or at that of a folder around it and is none."""
+    path = folder / name
+    if path.is_dir() and not path.is_symlink():
+        return path if any(path.iterdir()) else None
+    around = [folder / part for part in Path(name).parents[:-1]]
+    return next((one for one in (path, *around) if one.is_symlink() or one.is_file()), None)
+
+
+def _equal(there: Path, fresh: Path) -> bool:
+    return there.is_file() and fresh.is_file() and there.read_bytes() == fresh.read_bytes()
 
 
 def _what(

@@ -22,6 +22,7 @@ from checklist.missing import missing_files
 from updates import report
 from updates.apply import apply, require_free, run_checklist
 from updates.changes import changes_of, difference
+from updates.git import GitError
 from updates.messages import RefusedError, say
 from updates.project import Project, open_project, read_answers, require_clean
 from updates.remaining import remaining_steps
@@ -53,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _update(project, template, asked)
     except RefusedError as refused:
         print(refused, file=sys.stderr)
+        return EX_USAGE
+    except (GitError, OSError) as error:
+        print(RefusedError("broken", str(error)), file=sys.stderr)
         return EX_USAGE
     except KeyboardInterrupt:
         return EX_INTERRUPTED

@@ -8,7 +8,8 @@ import yaml
 
 from app.foundation.project import load_project
 from updates.git import GitError, git
-from updates.messages import RefusedError
+from updates.messages import RefusedError, say
+from updates.owners import Owners
 
 ANSWERS = ".copier-answers.yml"
 # How many paths a refusal names.
@@ -57,12 +58,23 @@ def open_project(folder: Path) -> Project:
 
 def require_clean(project: Project) -> None:
     """Raises `RefusedError` when something is not committed; what is ignored does not count."""
-    changed = git(project.folder, "status", "--porcelain", "--untracked-files=all", "--", ".")
-    lines = changed.splitlines()
-    if lines:
-        shown = [f"  {line}" for line in lines[:NAMED]]
-        shown += [f"  … {len(lines) - NAMED}"] if len(lines) > NAMED else []
-        raise RefusedError("dirty", "\n".join(shown), count=len(lines))
+    command = ("status", "--porcelain", "--no-renames", "--untracked-files=all", "-z")
+    changed = [line for line in git(project.folder, *command, "--", ".").split("\0") if line]
+    if changed:
+        details = listed(changed)
+        # Whoever has work of their own there must not read how to throw all of it away.
+        owners = Owners(project.folder)
+        below = "" if project.below == Path() else f"{project.below.as_posix()}/"
+        kinds = {owners.of(line[3:].removeprefix(below))[0] for line in changed}
+        if "yours" not in kinds:
+            details += f"\n\n{say('refused.dirty.update')}"
+        raise RefusedError("dirty", details, count=len(changed))
+
+
+def listed(lines: list[str]) -> str:
+    """The first lines, and how many more there are."""
+    more = [f"… {len(lines) - NAMED}"] if len(lines) > NAMED else []
+    return "\n".join(f"  {line}" for line in [*lines[:NAMED], *more])
 
 
 def read_answers(folder: Path) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from updates.changes import Owners
 from updates.messages import RefusedError
+from updates.owners import Owners
 from updates.project import Project
 from updates.template import Template
 from updates.trial import rendered

@@ -49,7 +49,10 @@ def test_the_app_that_nobody_touched_is_ready_and_still_untouched(
         before = contents(mine)
         code, report = run_checklist(mine)
         assert trap.calls == 0, "the user's own .env was read"
-    assert contents(mine) == before
+    after = contents(mine)
+    kept = json.loads(after.pop("app/checklist.json"))["items"]
+    assert after == before
+    assert {item["number"]: item["checked"] for item in kept} == dict.fromkeys(ITEMS, True)
     assert red(report) == {}
     assert code == 0
     assert {item["item"] for item in report["items"]} == {entry.item for entry in WHOLE}

@@ -11,19 +11,46 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
 from tests.kit import run
 
 PACKAGE = "chromium-headless-shell"
 INSTALLED = Path("/usr/lib/chromium") / PACKAGE
+# So that a page's lines break at the same words everywhere.
+FONTS = ("fonts-dejavu-core", "fonts-inter", "fonts-nanum", "fonts-noto-color-emoji")
 AXE = "4.14.1"
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+LIGHT: dict[str, Any] = {"viewport": DESKTOP, "color_scheme": "light", "locale": "en-US"}
+DARK: dict[str, Any] = {
+    "viewport": PHONE,
+    "color_scheme": "dark",
+    "locale": "ko-KR",
+    "has_touch": True,
+}
 # What axe calls so is a barrier; below it are matters of taste.
 BARRIERS = {"serious", "critical"}
+_RUN = "axe.run({ resultTypes: ['violations'] })"  # of what is well, no details
 _NOTE_VIOLATIONS = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
   window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+"""
+_FONTS_CONF = """<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+  <dir>{cache}/fonts/usr/share/fonts</dir>
+  <cachedir>{cache}/fonts/cache</cachedir>
+  <alias>
+    <family>sans-serif</family>
+    <prefer><family>Inter</family><family>NanumGothic</family></prefer>
+  </alias>
+  <alias>
+    <family>monospace</family>
+    <prefer><family>DejaVu Sans Mono</family></prefer>
+  </alias>
+</fontconfig>
 """
 
 
@@ -43,7 +70,7 @@ class Seen:
     def barriers(self, axe: str) -> list[str]:
         """What axe finds serious."""
         self.page.evaluate(axe)
-        found: dict[str, Any] = self.page.evaluate("axe.run()")
+        found: dict[str, Any] = self.page.evaluate(_RUN)
         return [
             f"{rule['id']}: {node['html'][:200]} {node['failureSummary']}"
             for rule in found["violations"]
@@ -99,6 +126,19 @@ def opened(browser: Browser, **options: Any) -> Iterator[Seen]:
         context.close()
 
 
+def in_every_light(seen: Seen) -> Iterator[str]:
+    """Show a page on a desktop and on a phone, in light and dark; it ends as it began."""
+    page, before = seen.page, seen.page.viewport_size
+    assert before
+    for size in (DESKTOP, PHONE):
+        page.set_viewport_size(size)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            yield f"{size['width']} pixels, {scheme}"
+    page.set_viewport_size(before)
+    page.emulate_media(color_scheme=None)
+
+
 def fetch_axe(cache: Path) -> str:
     """The script of axe; it is downloaded once."""
     found, kept = cache / "node_modules/axe-core/axe.min.js", cache / "package.json"
@@ -112,31 +152,41 @@ def fetch_axe(cache: Path) -> str:
 
 
 def _fetch(cache: Path) -> tuple[Path, dict[str, str]]:
-    """The browser's program, and the variables with which it finds its libraries."""
-    if INSTALLED.exists():
-        return INSTALLED, {}
-    root = cache / "root"
-    if not (cache / "complete").exists():
-        shutil.rmtree(cache, ignore_errors=True)
-        for folder in ("state/lists/partial", "apt/archives/partial", "root"):
-            (cache / folder).mkdir(parents=True)
-        # What this machine has already is not brought again; its own state stays as it is.
-        options = {
-            "APT::Sandbox::User": "root",
-            "Dir::Cache": cache / "apt",
-            "Dir::State": cache / "state",
-            "Dir::State::status": "/var/lib/dpkg/status",
-        }
-        settings = [f"-o{name}={value}" for name, value in options.items()]
-        run(cache, "apt-get", "-qq", *settings, "update")
+    """The browser's program, and the variables with which it finds its libraries and fonts."""
+    root, installed = cache / "root", INSTALLED.exists()
+    wanted = " ".join((*FONTS, *(() if installed else (PACKAGE,))))
+    complete = cache / "complete"
+    if not complete.exists() or complete.read_text() != wanted:
+        _download(cache, installed)
+        complete.write_text(wanted)
+    (cache / "fonts.conf").write_text(_FONTS_CONF.format(cache=cache))
+    environment = {"FONTCONFIG_FILE": str(cache / "fonts.conf")}
+    if installed:
+        return INSTALLED, environment
+    libraries = sorted({str(path.parent) for path in root.glob("usr/lib/**/*.so*")})
+    program = root / INSTALLED.relative_to("/")
+    return program, {**environment, "LD_LIBRARY_PATH": ":".join(libraries)}
+
+
+def _download(cache: Path, installed: bool) -> None:
+    shutil.rmtree(cache, ignore_errors=True)
+    for folder in ("state/lists/partial", "apt/archives/partial", "fonts", "root"):
+        (cache / folder).mkdir(parents=True)
+    # What this machine has already is not brought again; its own state stays as it is.
+    options = {
+        "APT::Sandbox::User": "root",
+        "Dir::Cache": cache / "apt",
+        "Dir::State": cache / "state",
+        "Dir::State::status": "/var/lib/dpkg/status",
+    }
+    settings = [f"-o{name}={value}" for name, value in options.items()]
+    run(cache, "apt-get", "-qq", *settings, "update")
+    # Fonts, though, are those of the tests alone, whatever the machine has.
+    run(cache / "fonts", "apt-get", "-qq", *settings, "download", *FONTS)
+    if not installed:
         bring = ("install", "--yes", "--no-install-recommends", "--download-only")
         run(cache, "apt-get", "-qq", *settings, *bring, PACKAGE)
-        for package in (cache / "apt/archives").glob("*.deb"):
-            run(cache, "dpkg-deb", "--extract", package, root)
+    for folder, target in (("apt/archives", "root"), ("fonts", "fonts")):
+        for package in (cache / folder).glob("*.deb"):
+            run(cache, "dpkg-deb", "--extract", package, target)
             package.unlink()
-        (cache / "complete").touch()
-    libraries = sorted({str(path.parent) for path in root.glob("usr/lib/**/*.so*")})
-    environment = {"LD_LIBRARY_PATH": ":".join(libraries)}
-    if not Path("/etc/fonts/fonts.conf").exists():
-        environment["FONTCONFIG_PATH"] = str(root / "etc/fonts")
-    return root / INSTALLED.relative_to("/"), environment

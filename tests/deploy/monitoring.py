@@ -113,10 +113,17 @@ class Receiver:
 
 
 class Monitoring:
-    """A running Prometheus and what it answers."""
+    """A running Prometheus and what it answers, and the Alertmanager beside it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, alertmanager: str = "") -> None:
         self._url = url
+        self._alertmanager = alertmanager
+
+    def alert(self, name: str, **labels: str) -> None:
+        """Tell Alertmanager of an alert, in Prometheus' stead."""
+        told = [{"labels": {"alertname": name, **labels}}]
+        url = f"{self._alertmanager}/api/v2/alerts"
+        httpx2.post(url, json=told, trust_env=False).raise_for_status()
 
     def series(self, query: str) -> list[dict[str, Any]]:
         """The series that a query finds. Raises for a query that Prometheus does not take."""
@@ -129,6 +136,27 @@ class Monitoring:
         """The value of a query's first series."""
         series = self.series(query)
         return float(series[0]["value"][1]) if series else None
+
+
+def expected(name: str, alerts: list[dict[str, str]], **more: object) -> dict[str, object]:
+    """That an alert fires with these labels, and no other way; for `check_rules`."""
+    return {"alertname": name, "exp_alerts": [{"exp_labels": x, **more} for x in alerts]}
+
+
+def check_rules(tools: Path, folder: Path, rules: Path, tests: list[dict[str, Any]]) -> None:
+    """Have promtool play what happens to the rules, and compare what they say."""
+    whole = {"rule_files": [str(rules)], "tests": tests}
+    (folder / "tests.yml").write_text(yaml.safe_dump(whole, allow_unicode=True))
+    run(folder, tools / "promtool", "test", "rules", "tests.yml")
+
+
+def without_annotations(rules: Path, folder: Path) -> Path:
+    """The rules without their texts, for a test of when they alert."""
+    plain = yaml.safe_load(rules.read_text(encoding="utf-8"))
+    for rule in plain["groups"][1]["rules"]:
+        del rule["annotations"]
+    (folder / "plain.yml").write_text(yaml.safe_dump(plain))
+    return folder / "plain.yml"
 
 
 def _with_its_templates(tools: Path) -> list[str | Path]:
@@ -199,7 +227,7 @@ def monitoring(
         for name, port in ports.items():
             ready = f"http://127.0.0.1:{port}/-/ready"
             wait_for(name, lambda: httpx2.get(ready, trust_env=False).is_success)  # noqa: B023
-        yield Monitoring(f"http://127.0.0.1:{ports['prometheus']}")
+        yield Monitoring(*(f"http://127.0.0.1:{port}" for port in ports.values()))
     finally:
         for process in running:
             process.terminate()

@@ -73,6 +73,7 @@ def built(
         with (app / name).open("a") as file:
             file.write(f"\n# {CANARY}\n")
     (app / "app/yours/system_prompt.md").write_text(f"Be kind. {IN_THE_PROMPT}\n")
+    (app / "app/checklist.json").write_text("{}")
     began = time.monotonic()
     tools.run(app, "sam", "build")
     print(f"sam build: {time.monotonic() - began:.1f} s")
@@ -136,6 +137,7 @@ def test_the_function_holds_the_app_and_nothing_secret(built: Built) -> None:
     outside = r"(tests|checklist|deploy|indexing|knowledge|pypdf|\.env|\.git)\b"
     assert not [name for name in found if re.match(outside, name)]
     # Without the index no instance would start. What made it is not needed any more.
+    assert "app/checklist.json" in found
     assert ("app/knowledge.db" in found) == (built.folder / "indexing").exists()
     assert found["run.sh"].stat().st_mode & 0o111
     modules = [path for name, path in found.items() if re.match(r"app/.+\.py$", name)]

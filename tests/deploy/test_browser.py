@@ -1,151 +1,36 @@
-"""A generated app's pages in a real browser: the operations page, and the chat."""
+"""A generated app's operations page in a real browser."""
 
-import os
+import json
 import re
-import subprocess
-import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.deploy.aws import free_port
-from tests.deploy.browser import Seen, chromium, fetch_axe, opened
+from tests.deploy.browser import DARK, LIGHT, Seen, in_every_light, opened
 from tests.deploy.monitoring import wait_for
-from tests.deploy.stage import load_fakes
-from tests.kit import ON_CALL, answers, generate
-from tests.releases.snapshot import ROOT
+from tests.deploy.served import ADMIN, Served, serving, sign_in
+from tests.deploy.traffic import HOURS, a_week
+from tests.kit import ON_CALL, run
 
 pytestmark = pytest.mark.deploy
 
-ADMIN, ALICE = "admin-0123456789", "alice-0123456789"
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-LIGHT = {"viewport": DESKTOP, "color_scheme": "light", "locale": "en-US"}
-DARK = {"viewport": PHONE, "color_scheme": "dark", "locale": "ko-KR", "has_touch": True}
 ANSWERED, REFUSED, FAILED = 6, 2, 1
 MOST_BYTES, MOST_SECONDS, TRIES = 100_000, 1.0, 8
-START_SECONDS = 60.0
 LIVE_MS = 15_000  # the page looks every 5 s, and a busy machine may take its time
-# What a busy app has counted in a week, in the store of the folder that it is run in.
-A_WEEK = """
-import asyncio, time
-from zoneinfo import ZoneInfo
-from app.foundation.settings import read_settings
-from app.stores.base import Admission, Cap, Connection, Settlement
-from app.stores.sqlite import connect
-
-LABELS = {
-    **{f"asked\\t{how}": 500 for how in ("ok", "refused", "failed", "client_left")},
-    **{f"seconds\\t{bound}": 90 for bound in ("0.25", "0.5", "1", "2", "5", "8")},
-    **{f"cost\\t{name}\\ta-model": 123_456_789 for name in ("openai", "anthropic")},
-    **{f"attempt\\t{name}\\ta-model\\tok": 500 for name in ("openai", "anthropic")},
-    "caller\\talice": 23_456_789,
-    **{f"caller\\tcaller{number}": 12_345_678 for number in range(20)},
-}
-EVENTS = {f"{slo} {how}": 300 for slo in ("availability", "latency") for how in ("good", "bad")}
-
-async def main():
-    now = [time.time()]
-    url = read_settings().store_url
-    store = connect(Connection(url, "app", 5.0, ZoneInfo("UTC"), lambda: now[0]))
-    await store.open()
-    caps = (Cap("app", "app", 10**10), Cap("caller", "caller:alice", 10**9))
-    await store.admit(Admission("r1", 900_000_000, 30, (), caps))
-    await store.settle(Settlement("r1", 900_000_000))
-    end = now[0]
-    for hour in range(7 * 24):
-        now[0] = end - hour * 3600
-        await store.count("ops", LABELS)
-        await store.count("slo_events", EVENTS)
-    await store.close()
-
-asyncio.run(main())
-"""
-
-
-@dataclass
-class Served:
-    """A running app, and a caller's client of it."""
-
-    url: str
-    caller: httpx2.Client
-    fake: Any
-    fakes: Any
-
-    def ask(self, **changes: object) -> int:
-        """Ask something; the status."""
-        body = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}], **changes}
-        return self.caller.post("/v1/chat/completions", json=body).status_code
-
-
-@contextmanager
-def serving(app: Path, folder: Path, *before: str) -> Iterator[Served]:
-    """The app as it runs in production, over plain HTTP; scripts are run before it starts."""
-    fakes, port = load_fakes(app, "fake_of_browser"), free_port()
-    with fakes.FakeProvider() as fake, (folder / "app.log").open("wb") as log:
-        settings = {
-            "ADMIN_TOKEN": ADMIN,
-            "APP_API_KEYS": f"alice:{ALICE}",
-            "APP_ENV": "production",
-            "DATABASE_URL": f"sqlite:///{folder / 'app.db'}",
-            "DAILY_COST_CAP_USD": "5",
-            **({"DAILY_COST_CAP_PER_CALLER_USD": "1"} if before else {}),
-            "MAX_ATTEMPTS": "1",
-            "OPENAI_API_KEY": "sk-provider-0123456789",
-            "OPENAI_BASE_URL": fake.openai_base_url,
-            "OPENAI_INPUT_USD_PER_MTOK": "100",
-            "OPENAI_OUTPUT_USD_PER_MTOK": "200",
-            "PORT": str(port),
-            "REQUESTS_PER_MINUTE": "1000",
-            "REQUESTS_PER_MINUTE_PER_IP": "1000",
-        }
-        environment = {"PATH": os.environ["PATH"], **settings}
-        for script in before:
-            subprocess.run([sys.executable, "-c", script], cwd=app, env=environment, check=True)
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from app.cli import serve; serve()"],
-            cwd=app,
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-        headers = {"Authorization": f"Bearer {ALICE}"}
-        url = f"http://127.0.0.1:{port}"
-        try:
-            with httpx2.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as http:
-                wait_for("the app", lambda: http.get("/healthz").is_success, START_SECONDS)
-                yield Served(url, http, fake, fakes)
-        finally:
-            process.terminate()
-            process.wait(30)
+MOST_TABS = 80
+REASON = "the bill of this month, which nobody has approved"
 
 
 @pytest.fixture(scope="module")
-def app(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate(folder, tmp_path_factory.mktemp("browser") / "app", answers())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium(ROOT / "build/browser") as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    return fetch_axe(ROOT / "build/axe")
-
-
-@pytest.fixture(scope="module")
-def served(app: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(browsed: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An app that has had a little traffic, all of it known."""
-    with serving(app, tmp_path_factory.mktemp("served")) as running:
+    with serving(browsed["en"], tmp_path_factory.mktemp("served")) as running:
         assert {running.ask() for _ in range(ANSWERED)} == {200}
         assert {running.ask(model="nobody's") for _ in range(REFUSED)} == {404}
         running.fake.next(running.fakes.Status(500))
@@ -153,26 +38,54 @@ def served(app: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
         yield running
 
 
-def sign_in(seen: Seen, served: Served, token: str = ADMIN) -> None:
-    seen.page.goto(f"{served.url}/ops")
-    seen.page.locator("#token").fill(token)
-    seen.page.keyboard.press("Enter")
-
-
-def begin_chat(seen: Seen, served: Served) -> None:
-    seen.page.goto(f"{served.url}/")
-    seen.page.locator("#box").fill("?")
-    seen.page.keyboard.press("Enter")
-    seen.page.locator("#key").fill(ALICE)
-    seen.page.keyboard.press("Enter")
-    expect(seen.page.locator("#key-form")).to_be_hidden()
-
-
 def numbers(seen: Seen, plot: int) -> list[list[str]]:
     """A plot's table, newest first, without the head."""
-    figure = seen.page.locator("#plots figure").nth(plot)
-    rows = figure.locator("tbody tr").all()
-    return [row.locator("th, td").all_text_contents() for row in rows]
+    rows = seen.page.locator("#plots figure").nth(plot).locator("tbody tr")
+    found: list[list[str]] = rows.evaluate_all(
+        "rows => rows.map(row => Array.from(row.children, cell => cell.textContent))"
+    )
+    return found
+
+
+def tab_to(seen: Seen, wanted: str, key: str = "Tab") -> None:
+    """Press a key until what is wanted has the focus; whatever has it on the way can be seen."""
+    passed = []
+    for _ in range(MOST_TABS):
+        seen.page.keyboard.press(key)
+        at, reached, visible = seen.page.evaluate(_FOCUS, wanted)
+        assert visible, f"{at} has the focus, and it cannot be seen"
+        if reached:
+            return
+        passed.append(at)
+    raise AssertionError(f"{key} does not lead to {wanted}: {passed}")
+
+
+_FOCUS = """
+(wanted) => {
+  const at = document.activeElement;
+  const { outlineStyle, outlineWidth } = getComputedStyle(at);
+  const { top, bottom, width, height } = at.getBoundingClientRect();
+  const onScreen = bottom > 0 && top < innerHeight && width > 0 && height > 0;
+  const ringed = outlineStyle !== "none" && parseFloat(outlineWidth) >= 1;
+  return [at.outerHTML.slice(0, 120), at.matches(wanted), onScreen && ringed];
+}
+"""
+
+
+@contextmanager
+def switched_off(served: Served) -> Iterator[None]:
+    """Something that needs someone, told in more words than a phone is wide."""
+    token = {"Authorization": f"Bearer {ADMIN}"}
+
+    def turn(off: bool) -> None:
+        said = {"name": "spending", "off": off, "why": REASON}
+        served.caller.post("/ops/switches", json=said, headers=token).raise_for_status()
+
+    turn(off=True)
+    try:
+        yield
+    finally:
+        turn(off=False)
 
 
 def test_the_plots_tell_the_traffic_that_there_was(browser: Browser, served: Served) -> None:
@@ -267,27 +180,127 @@ def test_a_switch_is_turned_by_keyboard_and_never_by_accident(
         assert [text for text in seen.errors if "401" not in text] == []
 
 
-@pytest.mark.parametrize("options", [LIGHT, DARK], ids=["desktop light en", "phone dark ko"])
+def test_everything_can_be_done_by_keyboard(browser: Browser, served: Served) -> None:
+    with opened(browser, **LIGHT) as seen:
+        page, press = seen.page, seen.page.keyboard.press
+        page.goto(f"{served.url}/ops")
+        expect(page.locator("#token")).to_be_focused()
+        page.keyboard.type("admin-9876543210")
+        press("Enter")
+        expect(page.locator("#sign-in-said")).to_have_text("This is not the admin token.")
+        expect(page.locator("#token")).to_be_focused()
+        page.keyboard.type(ADMIN)  # over the wrong one, which is selected
+        press("Enter")
+        expect(page.locator("#range [aria-pressed=true]")).to_be_focused()
+
+        tab_to(seen, "#range button:nth-child(2)")
+        press("Enter")
+        expect(page.locator("#plots figcaption").first).to_have_text("Questions per hour")
+        tab_to(seen, "#plots summary")
+        press("Enter")
+        table = page.locator("#plots details").first.locator(".scroll")
+        expect(table).to_be_visible()
+        tab_to(seen, "#plots details .scroll")
+        press("End")  # whoever cannot drag reads the oldest hour too
+        expect(table.locator("tbody tr").last).to_be_in_viewport()
+
+        tab_to(seen, "#switches-table button")
+        press("Enter")
+        expect(page.locator("#why")).to_be_focused()
+        tab_to(seen, "#turn-cancel")
+        press("Enter")
+        expect(page.locator("#turn")).to_be_hidden()
+        expect(page.locator("#switches-table button").first).to_be_focused()
+        tab_to(seen, "#sign-out", "Shift+Tab")
+        press("Enter")
+        expect(page.locator("#token")).to_be_focused()
+        expect(page.locator("#operations")).to_be_hidden()
+        assert seen.violations() == []
+        assert [text for text in seen.errors if "401" not in text] == []
+
+
+def test_a_failure_leads_to_its_log_line(browser: Browser, served: Served) -> None:
+    allowed = ["clipboard-read", "clipboard-write"]
+    with opened(browser, **LIGHT, permissions=allowed) as seen:
+        page = seen.page
+        sign_in(seen, served)
+        failure = page.locator("#failures-table tbody tr").first
+        expect(failure.locator("th")).to_have_text("error:providers_unavailable", timeout=LIVE_MS)
+        failure.get_by_role("button").click()
+        told = page.locator("#log-line")
+        expect(told).to_contain_text("(copied)")
+        command = told.locator("code").inner_text()
+        assert page.evaluate("navigator.clipboard.readText()") == command
+        # What it searches is the log that this app has written.
+        shown, _, search = command.partition(" | ")
+        assert shown == "docker compose logs --no-log-prefix app"
+        log = served.records.with_name("app.log")
+        lines = [json.loads(line) for line in run(log.parent, *search.split(), log).splitlines()]
+        (request,) = (line for line in lines if "duration_ms" in line)
+        assert request["error_code"] == "providers_unavailable"
+        assert request["request_id"] == failure.locator("code").inner_text()
+        assert seen.violations() == []
+        assert seen.errors == []
+
+
+def test_the_checklists_result_is_told_with_what_is_open(
+    browser: Browser, served: Served, browsed: dict[str, Path], axe: str
+) -> None:
+    kept = browsed["en"] / "app/checklist.json"
+
+    def item(number: str, *, checked: bool) -> dict[str, Any]:
+        title = {"en": f"Is {number} well?", "ko": f"{number} 은 잘 되는가?"}
+        return {"number": number, "title": title, "checked": checked}
+
+    items = [item("1.1", checked=True), item("4.2", checked=False)]
+    found = {"when": "2026-01-02T03:04:05Z", "commit": "abc1234-dirty", "kit": None, "items": items}
+    with opened(browser, **DARK) as seen:
+        page = seen.page
+        sign_in(seen, served)
+        section = page.locator("#checklist-report")
+        expect(section).to_contain_text("uv run checklist")
+        try:
+            kept.write_text(json.dumps(found))
+            expect(section).to_contain_text("2개 중 1개", timeout=LIVE_MS)
+            expect(section).to_contain_text("abc1234-dirty")
+            expect(section.locator("li")).to_have_text(["☐ 4.2 4.2 은 잘 되는가?"])
+            expect(page.locator("#attention a[href='#checklist']")).to_be_visible()
+            section.locator("summary").click()
+            expect(section.locator("tbody tr")).to_have_count(2)
+            assert section.locator(".scroll").evaluate("x => x.scrollWidth - x.clientWidth") <= 0
+            assert seen.barriers(axe) == []
+        finally:
+            kept.unlink()
+        assert seen.violations() == []
+        assert seen.errors == []
+
+
+@pytest.mark.parametrize("options", [LIGHT, DARK], ids=["mouse en", "touch ko"])
 def test_nobody_is_shut_out(
     browser: Browser, served: Served, axe: str, options: dict[str, Any]
 ) -> None:
-    with opened(browser, **options) as seen:
+    with switched_off(served), opened(browser, **options) as seen:
         page = seen.page
         page.goto(f"{served.url}/ops")
         expect(page.locator("#token")).to_be_visible()
-        assert seen.barriers(axe) == []
+        for light in in_every_light(seen):
+            assert seen.barriers(axe) == [], light
         sign_in(seen, served)
         expect(page.locator("#plots svg").nth(2)).to_be_visible()
+        expect(page.locator("#attention")).to_contain_text(REASON)
+        page.locator("#range button").nth(1).click()  # a day's tables are the shortest
         for details in page.locator("#plots details").all():
             details.locator("summary").click()
-        assert seen.barriers(axe) == []
-        assert seen.overflow() <= 0
         wider = "node => node.scrollWidth - node.clientWidth"
-        assert page.locator("#switches-table .scroll").evaluate(wider) <= 0
+        for light in in_every_light(seen):
+            assert seen.barriers(axe) == [], light
+            assert seen.overflow() <= 0, light
+            assert page.locator("#switches-table .scroll").evaluate(wider) <= 0, light
         page.locator("#switches-table button").first.click()
         expect(page.locator("#turn")).to_be_visible()
-        assert seen.barriers(axe) == []
-        assert seen.overflow() <= 0
+        for light in in_every_light(seen):
+            assert seen.barriers(axe) == [], light
+            assert seen.overflow() <= 0, light
         language = options["locale"][:2]
         assert page.locator("html").get_attribute("lang") == language
         korean = re.findall(r"[가-힣]+", page.locator("body").inner_text())
@@ -297,9 +310,15 @@ def test_nobody_is_shut_out(
 
 
 def test_a_week_is_there_within_a_second_and_a_hundred_kilobytes(
-    browser: Browser, app: Path, tmp_path: Path
+    browser: Browser, browsed: dict[str, Path], tmp_path: Path
 ) -> None:
-    with serving(app, tmp_path, A_WEEK) as served, opened(browser, **LIGHT) as seen:
+    week = a_week()
+    week.spent["alice"] = 900_000_000
+    for counted, _ in week.hours:
+        counted.update({f"caller\tcaller{number}": 12_345_678 for number in range(20)})
+    week.hours[0][0]["caller\talice"] = week.spent["alice"]
+    caps = {"DAILY_COST_CAP_PER_CALLER_USD": "1"}
+    with serving(browsed["en"], tmp_path, caps, week) as served, opened(browser, **LIGHT) as seen:
         page = seen.page
         sign_in(seen, served)
         expect(page.locator("#operations")).to_be_visible()
@@ -313,96 +332,17 @@ def test_a_week_is_there_within_a_second_and_a_hundred_kilobytes(
             page.goto(f"{served.url}/ops#week", wait_until="commit")
             page.wait_for_selector("#plots rect.answered")
             took.append(time.monotonic() - started)
-            assert page.locator("#plots figure").first.locator("rect.answered").count() == 168
+            assert page.locator("#plots figure").first.locator("rect.answered").count() == HOURS
         assert min(took) <= MOST_SECONDS
         expect(page.locator("#attention")).to_contain_text("alice has spent 90% of its cap")
         page.wait_for_timeout(100)
         assert 30_000 < seen.received <= MOST_BYTES
 
-
-@pytest.mark.parametrize("options", [LIGHT, DARK], ids=["desktop light en", "phone dark ko"])
-def test_a_conversation(
-    browser: Browser, served: Served, axe: str, options: dict[str, Any]
-) -> None:
-    with opened(browser, **options) as seen:
-        page = seen.page
-        begin_chat(seen, served)
-        served.fake.next(served.fakes.Reply(text="Marmalade is made of oranges."))
-        page.locator("#box").fill("What is marmalade?")
-        page.keyboard.press("Enter")
-        expect(page.locator("article .answer")).to_have_text("Marmalade is made of oranges.")
-        expect(page.locator("article")).to_have_attribute("data-state", "done")
-        # Both ratings are taken, by keyboard too; the last one counts, and is still there later.
-        good, bad = page.locator(".choice").all()
-        good.click()
-        expect(good).to_have_attribute("aria-pressed", "true")
-        bad.focus()
-        page.keyboard.press("Enter")
-        expect(bad).to_have_attribute("aria-pressed", "true")
-        expect(good).to_have_attribute("aria-pressed", "false")
-        page.reload()
-        expect(page.locator("article .answer")).to_have_text("Marmalade is made of oranges.")
-        expect(page.locator(".choice").nth(1)).to_have_attribute("aria-pressed", "true")
-        assert seen.barriers(axe) == []
-        assert seen.overflow() <= 0
-        assert seen.violations() == []
-        assert seen.errors == []
-
-
-def test_a_conversation_that_does_not_go_smoothly(browser: Browser, served: Served) -> None:
-    with opened(browser, **LIGHT) as seen:
-        page, fakes, fake = seen.page, served.fakes, served.fake
-        begin_chat(seen, served)
-        box, last = page.locator("#box"), page.locator("article").last
-
-        def say(text: str, behaviour: Any) -> None:
-            fake.next(behaviour)
-            box.fill(text)
-            page.keyboard.press("Enter")
-
-        # Stopped by its reader: the provider is told, and nothing more comes.
-        words = " ".join(f"word{number}" for number in range(100))
-        say("Count.", fakes.Reply(text=words, delay_between=0.1))
-        expect(last.locator(".answer")).to_contain_text("word1 ")
-        page.locator("#stop").click()
-        expect(last).to_have_attribute("data-state", "stopped")
-        wait_for("the call's end", lambda: fake.ledger.calls[-1].outcome == "client_left")
-
-        # Broken off in the middle: what came stays, and another try is offered.
-        say("Again.", fakes.ErrorInside(after_chunks=2, reply=fakes.Reply(text=words)))
-        expect(last).to_have_attribute("data-state", "failed")
-        expect(last.locator(".answer")).to_contain_text("word1")
-        expect(last.locator(".said")).not_to_be_empty()
-        fake.next(fakes.Reply(text="All of it."))
-        again = last.get_by_role("button", name=re.compile("Try again"))
-        expect(again).to_be_enabled(timeout=LIVE_MS)
-        again.click()
-        expect(last.locator(".answer")).to_have_text("All of it.")
-
-        # Too long: it is refused with both numbers, and given back to be changed.
-        turns = page.locator("article").count()
-        box.fill("too long " * 9000)
-        page.keyboard.press("Enter")
-        expect(page.locator("#notice")).to_contain_text("limit of 4000 tokens")
-        expect(box).to_have_value(re.compile("^too long"))
-        assert page.locator("article").count() == turns
-
-        # Korean: the Enter that ends a syllable's composing sends nothing.
-        box.fill("")
-        calls = len(fake.ledger.calls)
-        keyboard = page.context.new_cdp_session(page)
-        composing = {"text": "안녀", "selectionStart": 2, "selectionEnd": 2}
-        keyboard.send("Input.imeSetComposition", composing)
-        enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 229}
-        keyboard.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **enter})
-        keyboard.send("Input.insertText", {"text": "안녕하세요"})
-        expect(box).to_have_value("안녕하세요")
-        assert len(fake.ledger.calls) == calls
-        fake.next(fakes.Reply(text="반갑습니다."))
-        page.keyboard.press("Enter")
-        expect(last.locator(".question")).to_have_text("안녕하세요")
-        expect(last.locator(".answer")).to_have_text("반갑습니다.")
-        assert fake.ledger.calls[-1].messages[-1] == ("user", "안녕하세요")
-        assert seen.violations() == []
-        # Refusals are in the console as what they are: answers of the server.
-        assert [text for text in seen.errors if "Failed to load resource" not in text] == []
+        # Each hour is told as it was counted.
+        told = [[int(cell.replace(",", "")) for cell in row[1:]] for row in numbers(seen, 0)]
+        outcomes = ("ok", "refused", "failed", "client_left")
+        asked = [[hour[f"asked\t{how}"] for how in outcomes] for hour, _ in week.hours]
+        assert told == asked
+        sums = sum((hour for hour, _ in week.hours), Counter[str]())
+        cost = sum(nano for label, nano in sums.items() if label.startswith("cost\t"))
+        expect(page.locator("#totals dd").last).to_have_text(f"${cost / 1e9:.2f}")

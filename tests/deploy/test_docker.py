@@ -55,6 +55,7 @@ def project(engine: Engine, folder: Path, tmp_path_factory: pytest.TempPathFacto
     app.write_secrets(SECRETS)
     (app.folder / "app/yours/system_prompt.md").write_text(f"Be kind. {IN_THE_PROMPT}\n")
     write_document(app.folder)
+    (app.folder / "app/checklist.json").write_text("{}")
     build(app)
     return app
 
@@ -94,7 +95,8 @@ def test_the_image_holds_the_app_and_nothing_secret(project: Project, tmp_path: 
     assert not [name for name in names if name.endswith(("/bin/uv", "/uv-cache"))]
     outside = r"/site-packages/(checklist|indexing|knowledge|pypdf|tests)/"
     assert not [name for name in names if re.search(outside, name)]
-    assert [name for name in names if name.endswith("/site-packages/app/knowledge.db")]
+    for taken in ("checklist.json", "knowledge.db"):
+        assert [name for name in names if name.endswith(f"/site-packages/app/{taken}")], taken
 
 
 def test_an_image_built_again_has_the_new_code_and_documents(project: Project) -> None:
@@ -105,7 +107,7 @@ def test_an_image_built_again_has_the_new_code_and_documents(project: Project) -
     try:
         project.override(DEMO)
         project.compose("build")
-        inside = "from app.main import read_instructions as read; print(read())"
+        inside = "from app.preflight import read_instructions as read; print(read())"
         shown = project.compose("run", "--rm", "--no-TTY", "app", "python", "-c", inside)
         assert "Be brief." in shown
         shown = project.compose("run", "--rm", "--no-TTY", "app", "python", "-c", SEARCH)

@@ -21,7 +21,16 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.deploy.aws import free_port
-from tests.deploy.monitoring import Monitoring, Receiver, fetch_tools, monitoring, wait_for
+from tests.deploy.monitoring import (
+    Monitoring,
+    Receiver,
+    check_rules,
+    expected,
+    fetch_tools,
+    monitoring,
+    wait_for,
+    without_annotations,
+)
 from tests.deploy.stage import load_fakes
 from tests.kit import ON_CALL, TEMPLATE, answers, generate, run
 from tests.releases.snapshot import ROOT
@@ -33,11 +42,14 @@ sys.path.append(str(TEMPLATE))
 slo: Any = importlib.import_module("app.launch.slo")
 
 MONITORING = TEMPLATE / "deploy/monitoring"
-RULES = yaml.safe_load((MONITORING / "prometheus/rules.yml").read_text(encoding="utf-8"))
+RULES_FILE = MONITORING / "prometheus/rules.yml"
+RULES = yaml.safe_load(RULES_FILE.read_text(encoding="utf-8"))
 RECORDED, ALERTS = (group["rules"] for group in RULES["groups"])
 DASHBOARD = json.loads((TEMPLATE / "deploy/grafana/dashboard.json").read_text(encoding="utf-8"))
 NAMED = f"{ON_CALL['on_call_name']}, {ON_CALL['on_call_contact']}"
 ADMIN, ALICE = "admin-0123456789", "alice-0123456789"
+TOLD = {"summary", "summary_ko", "description", "runbook", "requests", "requests_ko", "on_call"}
+GONE = {"AppDown", "InstanceDown"}
 MINUTES = {"m": 1, "h": 60, "d": 24 * 60}
 
 
@@ -122,7 +134,9 @@ def test_every_alert_says_what_to_do_and_whom_to_call() -> None:
     runbook = (TEMPLATE / "RUNBOOK.md.jinja").read_text(encoding="utf-8")
     for rule in ALERTS:
         told = rule["annotations"]
-        assert {"summary", "summary_ko", "description", "runbook", "on_call"} <= set(told)
+        assert set(told) >= TOLD
+        # How many there are: the alert's own number, or one that is asked for.
+        assert rule["alert"] in GONE or re.search(r"\$value|query", told["description"])
         assert rule["labels"]["severity"] in {"page", "ticket"}
         for name in slo.OBJECTIVES if "$labels.slo" in told["runbook"] else [""]:
             file, _, section = told["runbook"].replace("{{ $labels.slo }}", name).partition("#")
@@ -196,26 +210,7 @@ BURNING: list[tuple[str, list[dict[str, str]], str, list[dict[str, str]]]] = [
 ]
 
 
-def expected(name: str, alerts: list[dict[str, str]], **more: object) -> dict[str, object]:
-    return {"alertname": name, "exp_alerts": [{"exp_labels": x, **more} for x in alerts]}
-
-
-def promtool_test(tools: Path, folder: Path, tests: list[dict[str, Any]]) -> None:
-    whole = {"rule_files": [str(MONITORING / "prometheus/rules.yml")], "tests": tests}
-    (folder / "tests.yml").write_text(yaml.safe_dump(whole, allow_unicode=True))
-    run(folder, tools / "promtool", "test", "rules", "tests.yml")
-
-
-def without_annotations(folder: Path) -> None:
-    """Write plain.yml, the rules without their texts: another test looks at those."""
-    plain = yaml.safe_load((MONITORING / "prometheus/rules.yml").read_text(encoding="utf-8"))
-    for rule in plain["groups"][1]["rules"]:
-        del rule["annotations"]
-    (folder / "plain.yml").write_text(yaml.safe_dump(plain))
-
-
 def test_burn_rates_alert_when_they_must_and_only_then(tools: Path, tmp_path: Path) -> None:
-    without_annotations(tmp_path)
     tests = [
         {
             "name": name,
@@ -225,14 +220,14 @@ def test_burn_rates_alert_when_they_must_and_only_then(tools: Path, tmp_path: Pa
         }
         for name, happening, when, alerts in BURNING
     ]
-    (tmp_path / "tests.yml").write_text(
-        yaml.safe_dump({"rule_files": ["plain.yml"], "tests": tests})
-    )
-    run(tmp_path, tools / "promtool", "test", "rules", "tests.yml")
+    check_rules(tools, tmp_path, without_annotations(RULES_FILE, tmp_path), tests)
 
 
 def test_the_other_alerts_and_what_they_say(tools: Path, tmp_path: Path) -> None:
-    def said(summary: str, ko: str, description: str, section: str) -> dict[str, object]:
+    def said(
+        alert: str, summary: str, ko: str, description: str, section: str
+    ) -> dict[str, object]:
+        (rule,) = (rule for rule in ALERTS if rule["alert"] == alert)
         return {
             "exp_annotations": {
                 "summary": summary,
@@ -240,28 +235,34 @@ def test_the_other_alerts_and_what_they_say(tools: Path, tmp_path: Path) -> None
                 "description": description,
                 "runbook": f"RUNBOOK.md#{section}",
                 "on_call": NAMED,
+                **{name: rule["annotations"][name] for name in ("requests", "requests_ko")},
             }
         }
 
     many_fallbacks = said(
+        "ShareOverObjective",
         "The share of fallback is over its objective",
         "fallback 비율이 목표를 넘었습니다",
-        "Over 1h it is 2 times what is allowed, and still too much over 5m.",
+        "Over 1h it is 2 times what is allowed, and still too much over 5m."
+        " Such requests over 1h: 120.",
         "fallback",
     )
     too_dear = said(
+        "CostOverObjective",
         "Today has cost more than it may",
         "오늘 비용이 목표를 넘었습니다",
         "4.5 US dollars are spent today.",
         "cost",
     )
     unreachable = said(
+        "AppDown",
         "No instance of the app can be reached",
         "앱의 어떤 인스턴스에도 닿지 않습니다",
         "Prometheus could scrape none for a minute. It needs the right secrets/ADMIN_TOKEN.",
         "down",
     )
     one_gone = said(
+        "InstanceDown",
         "b:8000 cannot be reached",
         "b:8000 에 닿지 않습니다",
         "Prometheus could not scrape it for five minutes.",
@@ -332,16 +333,20 @@ def test_the_other_alerts_and_what_they_say(tools: Path, tmp_path: Path) -> None
             ],
         },
     ]
-    promtool_test(tools, tmp_path, tests)
+    check_rules(tools, tmp_path, RULES_FILE, tests)
 
 
-@contextmanager
-def serving(app: Path, folder: Path, port: int, provider: str) -> Iterator[httpx2.Client]:
-    """The app as it runs in production, with two workers; a caller's client."""
-    settings = {
+def production(folder: Path, port: int, provider: str) -> dict[str, str]:
+    """How the app runs in production: two workers, a candidate for half of the end users."""
+    return {
+        "PATH": os.environ["PATH"],
         "ADMIN_TOKEN": ADMIN,
         "APP_API_KEYS": f"alice:{ALICE}",
         "APP_ENV": "production",
+        "CANARY_PERCENT": "50",
+        "CANDIDATE": "openai:gpt-next",
+        "CANDIDATE_INPUT_USD_PER_MTOK": "1",
+        "CANDIDATE_OUTPUT_USD_PER_MTOK": "2",
         "DATABASE_URL": f"sqlite:///{folder / 'app.db'}",
         "MAX_ATTEMPTS": "1",
         "OPENAI_API_KEY": "sk-provider-0123456789",
@@ -349,18 +354,24 @@ def serving(app: Path, folder: Path, port: int, provider: str) -> Iterator[httpx
         "PORT": str(port),
         "REQUESTS_PER_MINUTE": "1000",
         "REQUESTS_PER_MINUTE_PER_IP": "1000",
+        "SHADOW_PERCENT": "100",
         "WEB_CONCURRENCY": "2",
     }
+
+
+@contextmanager
+def serving(app: Path, folder: Path, environment: dict[str, str]) -> Iterator[httpx2.Client]:
+    """The app as it runs in production; a caller's client."""
     with (folder / "app.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", "from app.cli import serve; serve()"],
             cwd=app,
-            env={"PATH": os.environ["PATH"], **settings},
+            env=environment,
             stdout=log,
             stderr=log,
         )
     headers = {"Authorization": f"Bearer {ALICE}"}
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{environment['PORT']}"
     try:
         with httpx2.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as client:
             wait_for("the app", lambda: client.get("/healthz").is_success)
@@ -371,10 +382,24 @@ def serving(app: Path, folder: Path, port: int, provider: str) -> Iterator[httpx
 
 
 def ask(client: httpx2.Client, count: int, text: str = "Hello") -> set[int]:
-    """The statuses of so many answers."""
-    body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
-    answers = (client.post("/v1/chat/completions", json=body) for _ in range(count))
-    return {answer.status_code for answer in answers}
+    """The statuses of so many answers, each to another end user."""
+    found = set()
+    for user in range(count):
+        body = {"model": "auto", "messages": [{"role": "user", "content": text}], "user": str(user)}
+        answer = client.post("/v1/chat/completions", json=body)
+        found.add(answer.status_code)
+    rating = {"request_id": answer.headers["x-request-id"], "rating": "up"}
+    client.post("/v1/feedback", json=rating)
+    return found
+
+
+def lint(tools: Path, metrics: str) -> None:
+    """Names, units and help texts, as Prometheus' conventions want them; each series once."""
+    command: list[str | Path] = [tools / "promtool", "check", "metrics"]
+    done = subprocess.run(command, input=metrics, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    names = [line.rpartition(" ")[0] for line in metrics.splitlines() if line[0] != "#"]
+    assert len(names) == len(set(names)) > 100
 
 
 def test_who_is_on_call_hears_of_a_failing_provider_and_of_a_dead_app(
@@ -386,13 +411,28 @@ def test_who_is_on_call_hears_of_a_failing_provider_and_of_a_dead_app(
         Receiver() as receiver,
         monitoring(tools, app, tmp_path, f"127.0.0.1:{port}", ADMIN, receiver) as prometheus,
     ):
-        with serving(app, tmp_path, port, fake.openai_base_url) as client:
+        environment = production(tmp_path, port, fake.openai_base_url)
+        with serving(app, tmp_path, environment) as client:
             wait_for("a scrape", lambda: prometheus.value('up{job="app"} == 1'))
-            assert ask(client, 19) == {200}
+            assert ask(client, 18) == {200}
             assert ask(client, 1, "My card is 4111 1111 1111 1111.") == {200}
+            assert ask(client, 1, "I want to die.") == {200}  # which the policy leaves to others
             good = 'sum(llm_app_slo_events_total{slo="availability",result="good"}) == 20'
             wait_for("the good events", lambda: prometheus.value(good))
-            assert not receiver.find("ErrorBudgetBurn")
+            assert {x["labels"]["alertname"] for x in receiver.alerts} <= GONE
+
+            turn = "from app.cli import switch; switch()"
+            run(app, sys.executable, "-c", turn, "off", "canary", "--yes", **environment)
+            cut = wait_for("the canary's end", lambda: receiver.find("CanaryCutOff"))
+            assert cut["annotations"]["runbook"] == "RUNBOOK.md#canary"
+            run(app, sys.executable, "-c", turn, "on", "canary", "--yes", **environment)
+            wait_for("its return", lambda: receiver.find("CanaryCutOff", "resolved"))
+
+            # A page about one thing leaves a ticket about another as it is.
+            prometheus.alert("StoreUnavailable", severity="page")
+            wait_for("the first", lambda: receiver.find("StoreUnavailable"))
+            prometheus.alert("FailuresDropped", severity="ticket")
+            wait_for("the other", lambda: receiver.find("FailuresDropped"))
 
             fake.always(fakes.Status(500))
             assert ask(client, 20) == {503}
@@ -400,12 +440,18 @@ def test_who_is_on_call_hears_of_a_failing_provider_and_of_a_dead_app(
             alert = wait_for("the page", lambda: receiver.find("ErrorBudgetBurn", **paged))
             assert alert["annotations"]["on_call"] == NAMED
             assert alert["annotations"]["runbook"] == "RUNBOOK.md#availability"
+            assert re.search(r"Bad ones over 1h: \d+\.", alert["annotations"]["description"])
             # Half of them failed, and one in two hundred may.
             rate = 'slo:llm_app_burn:rate1h{slo="availability"} > 90'
             assert wait_for("the rate", lambda: prometheus.value(rate)) < 110
             # The answers that there were came quickly, and nobody was refused.
             burning = [x for x in receiver.alerts if x["labels"]["alertname"] == "ErrorBudgetBurn"]
             assert {x["labels"]["slo"] for x in burning} == {"availability"}
+            # It has no objective of its own, so no page can speak for it.
+            wait_for("the breaker", lambda: receiver.find("BreakerOpen", provider="openai"))
+
+            exported = client.get("/metrics", headers={"Authorization": f"Bearer {ADMIN}"})
+            lint(tools, exported.text)
 
             # By now something of everything that the dashboard plots has happened.
             wait_for("every plot", lambda: not without_data(prometheus))

@@ -134,6 +134,7 @@ def built(
         (app / name).parent.mkdir(parents=True, exist_ok=True)
         (app / name).write_text(f"{CANARY}\n")
     (app / "app/yours/system_prompt.md").write_text(f"Be kind. {IN_THE_PROMPT}\n")
+    (app / "app/checklist.json").write_text("{}")
     began = time.monotonic()
     function = Function.built(app)
     print(f"vercel build: {time.monotonic() - began:.1f} s")
@@ -183,6 +184,7 @@ def test_the_bundle_holds_the_app_and_nothing_secret(built: Deployment) -> None:
     assert sum(map(len, contents.values())) < MOST_BYTES
     # Without the index no instance would start. What made it is not needed any more.
     documents = (built.app / "indexing").exists()
+    assert "app/checklist.json" in contents
     assert ("app/knowledge.db" in contents) == documents
     assert not [name for name in contents if name.startswith("_vendor/pypdf")]
 

@@ -122,7 +122,7 @@ def test_all_of_it_or_nothing(
         update(app, trust=True)
     said = capfd.readouterr()
     assert message in said.err
-    assert "git reset --hard && git clean -fd" in said.err
+    assert "git restore -SW . && git clean -fd" in said.err
     changed = git(app, "status", "--porcelain", "--untracked-files=all").decode().split("\n")
     assert sorted(filter(None, changed)) == [" M .copier-answers.yml", " M release.txt"]
     assert not (app.parent / "out.txt").exists()

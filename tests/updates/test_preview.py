@@ -159,7 +159,8 @@ BAD = {
     "a release that nobody made": ("unknown_release", "v7.7.7"),
     "a release that is newer": ("older", "v2.0.0"),
     "a template that is gone": ("unreachable", "--source"),
-    "an update that was cut off": ("dirty", "git reset --hard && git clean -fd"),
+    "a repository that takes no worktree": ("broken", ".git/worktrees"),
+    "an update that was cut off": ("dirty", "git restore -SW . && git clean -fd"),
 }
 
 
@@ -190,6 +191,8 @@ def test_bad_cases_say_what_to_do_and_change_nothing(app: Path, releases: Path, 
             arguments = ["--to", OLD]
         case "a template that is gone":
             arguments = ["--source", str(app.parent / "nowhere")]
+        case "a repository that takes no worktree":
+            (app / ".git/worktrees").write_text("")
         case "an update that was cut off":
             (app / "app/standards/new_safeguard.py").write_text("half")
             edit(app, "Dockerfile", "USER 999:999", "USER 998:998")

@@ -9,7 +9,7 @@ from typing import Literal
 # `none`: the model was not asked; `replay`: an idempotency key's answer, sent again.
 CacheState = Literal["none", "hit", "miss", "bypass", "replay"]
 # What a request's time is spent on.
-Phase = Literal["guard", "store", "provider"]
+Phase = Literal["guard", "store", "provider", "shadow"]
 # Which model a request was given first while a canary runs: the candidate, or the proven one.
 Arm = Literal["canary", "stable"]
 

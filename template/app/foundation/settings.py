@@ -5,7 +5,6 @@ Secrets Manager where AWS_SECRET_NAME is set.
 `standards/environment.py` turns what is wrong into a report and exit code 78.
 """
 
-import os
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -28,7 +27,7 @@ from pydantic_settings import (
 )
 
 from app.foundation import checks
-from app.foundation.checks import Problem
+from app.foundation.checks import Problem, UnreadableSourceError
 from app.foundation.fields import (
     Network,
     Seconds,
@@ -41,7 +40,7 @@ from app.foundation.fields import (
 )
 from app.foundation.launch_settings import LaunchSettings
 from app.foundation.project import load_project
-from app.foundation.sources import SECRETS, with_secret_manager
+from app.foundation.sources import SECRETS, env_file, with_secret_manager
 
 NANO_PER_USD = 1_000_000_000
 SQLITE_URL = "sqlite:///data/app.db"  # below the folder that the app is started in
@@ -129,6 +128,7 @@ class Settings(LaunchSettings):
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     cors_origins: Words = ()
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    app_release: Annotated[str, Field(pattern=r"^[\w.@+:-]{1,200}$")] | None = None
     sentry_dsn: SecretUrl | None = None
     otel_exporter_otlp_endpoint: Url | None = None
     otel_traces_sampler_arg: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -327,10 +327,10 @@ class Settings(LaunchSettings):
 def read_settings() -> Settings:
     """Read the environment. Raises `InvalidSettingsError` with everything that is wrong.
 
-    Raises `UnreadableSourceError` where AWS_SECRET_NAME names what cannot be read.
+    Raises `UnreadableSourceError` for a file that is no text, or what AWS_SECRET_NAME names.
     """
-    production = os.environ.get("APP_ENV", "").strip() == "production"
-    return Settings(
-        _env_file=None if production else ".env",
-        _secrets_dir=SECRETS if SECRETS.is_dir() else None,
-    )
+    file = env_file()
+    try:
+        return Settings(_env_file=file, _secrets_dir=SECRETS if SECRETS.is_dir() else None)
+    except UnicodeDecodeError:
+        raise UnreadableSourceError(Problem(file or str(SECRETS), "not_utf8")) from None

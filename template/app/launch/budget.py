@@ -6,14 +6,15 @@ alerts by the same numbers, SLO_ALERTS=false keeps this quiet; it counts all the
 """
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from typing import Literal
 
 from app.foundation.settings import NANO_PER_USD
-from app.launch.burning import HOUR, LONGEST_BY_MINUTE, MINUTE, Events, label
+from app.launch.burning import HOUR, LONGEST_BY_MINUTE, MINUTE, Events, Window, label
 from app.launch.slo import BUDGET_DAYS, OBJECTIVES, Objective, Objectives
 from app.launch.tally import Tally
-from app.standards.visibility.alerts import Alerts, Kind
+from app.standards.visibility.alerts import MAX_REQUEST_IDS, Alerts, Kind
 from app.standards.visibility.metrics import Metrics
 from app.standards.visibility.request_log import RequestEnd
 from app.stores.base import Store, StoreUnavailableError
@@ -57,6 +58,9 @@ class ErrorBudget:
         self._speaks = speaks
         self.tally = Tally(store)
         self._went_badly = False
+        # This process's last ones, as examples: bad for an objective, and of those that cost.
+        self._bad = {slo: deque[str](maxlen=MAX_REQUEST_IDS) for slo in OBJECTIVES}
+        self._dear = deque[str](maxlen=MAX_REQUEST_IDS)
         self._looked_at: float | None = None
 
     def request_ended(self, end: RequestEnd) -> None:
@@ -65,6 +69,10 @@ class ErrorBudget:
             self._metrics.slo_event(slo, good)
             self.tally.add(COUNTER, label(slo, good))
             self._went_badly |= not good
+            if not good:
+                self._bad[slo].append(end.record.request_id)
+        if end.record.cost_nano:
+            self._dear.append(end.record.request_id)
 
     async def keep_for_ever(self) -> None:
         """Write every few seconds, and look where it is time to."""
@@ -98,7 +106,8 @@ class ErrorBudget:
         if (most := self._objectives.stated_cost_usd_per_day) is not None:
             spent = (await self._store.spending()).settled_nano / NANO_PER_USD
             if spent > most:
-                self._alerts.report("cost", spent_usd=round(spent, 6), objective_usd=most)
+                spent, ids = round(spent, 6), self._dear
+                self._alerts.report("cost", request_ids=ids, spent_usd=spent, objective_usd=most)
             else:
                 self._alerts.recovered("cost")
 
@@ -113,16 +122,21 @@ class ErrorBudget:
                 # Who is called for an objective needs no ticket about it as well.
                 if severity == "page" or "page" not in worst:
                     burn, rate = worst[severity]
-                    await self._report(kind, slo, rate, burn.long)
+                    await self._report(kind, slo, rate, events.window(slo, burn.long), burn.long)
             else:
                 self._alerts.recovered(kind)
 
-    async def _report(self, kind: Kind, slo: Objective, rate: float, minutes: int) -> None:
+    async def _report(
+        self, kind: Kind, slo: Objective, rate: float, seen: Window, minutes: int
+    ) -> None:
         hours = await self._store.counted(COUNTER, HOUR, BUDGET_HOURS)
         whole = Events((), hours).window(slo, BUDGET_DAYS * 24 * 60)
         left = 1 - whole.burn(self._objectives.budgets[slo])
         self._alerts.report(
             kind,
+            request_ids=self._bad[slo],
+            bad=seen.bad,
+            events=seen.events,
             times_too_fast=round(rate, 1),
             over_hours=minutes // 60,
             budget_left_percent=round(left * 100, 1),

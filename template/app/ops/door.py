@@ -9,26 +9,23 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import secrets
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet, InvalidToken
-from limits import parse
-from limits.strategies import FixedWindowRateLimiter
 from loguru import logger
 from starlette.datastructures import Headers
 
 from app.foundation.errors import AppError
 from app.foundation.settings import Settings
+from app.ops.tries import Tries
 from app.standards.spending.identity import Identity
-from app.standards.spending.shield import Counts
 from app.stores.base import Store
 
 SESSION_SECONDS = 8 * 3600
-# Wrong tokens of one address, in one process, wherever they are tried (`/metrics` too): each is
-# answered late, and after so many none is.
-WRONG_TOKENS = parse("5 per minute")
+# A wrong token is answered late, wherever it is tried (`/metrics` too).
 WRONG_SECONDS = 0.5
 CSRF_HEADER = "X-CSRF-Token"
 
@@ -44,11 +41,11 @@ class Session:
 class Door:
     """Opens, checks and ends sessions. Refusals are `AppError`s."""
 
-    def __init__(self, settings: Settings, identity: Identity, store: Store) -> None:
+    def __init__(self, settings: Settings, identity: Identity, store: Store, tries: Tries) -> None:
         self._admin = settings.admin_token
         self._identity = identity
         self._store = store
-        self._wrong = FixedWindowRateLimiter(Counts())
+        self._tries = tries
         self._seal = None if self._admin is None else Fernet(_key(self._admin.get_secret_value()))
         self.secure = settings.production
         # The prefix makes browsers refuse a cookie of this name from a sibling domain.
@@ -61,9 +58,7 @@ class Door:
         if self._seal is None or self._admin is None:
             raise AppError("forbidden", detail="no_admin_token")
         network = self._identity.network(headers, peer)
-        self._not_too_often(network)
-        if not _equal(token, self._admin.get_secret_value()):
-            raise await self._refused(network)
+        await self._judge(network, right=_equal(token, self._admin.get_secret_value()))
         session = Session(secrets.token_hex(16), secrets.token_urlsafe(32))
         logger.info("signed in to /ops", network=network, session=session.id[:8])
         return self._seal.encrypt(json.dumps([session.id, session.csrf]).encode()).decode()
@@ -117,19 +112,25 @@ class Door:
 
     async def _check_token(self, headers: Headers, peer: str | None) -> None:
         network = self._identity.network(headers, peer)
-        self._not_too_often(network)
-        if not self._identity.is_admin(headers):
-            raise await self._refused(network)
+        await self._judge(network, right=self._identity.is_admin(headers))
 
-    def _not_too_often(self, network: str) -> None:
-        if not self._wrong.test(WRONG_TOKENS, network):
-            raise AppError("rate_limit_exceeded", retry_after=WRONG_TOKENS.get_expiry())
+    async def _judge(self, network: str, *, right: bool) -> None:
+        """After too many wrong tokens a right one is refused as they are: a guesser learns nothing.
 
-    async def _refused(self, network: str) -> AppError:
-        self._wrong.hit(WRONG_TOKENS, network)
-        logger.warning("wrong admin token", network=network)
-        await asyncio.sleep(WRONG_SECONDS)
-        return AppError("invalid_api_key", detail="admin_token")
+        Raises invalid_api_key, rate_limit_exceeded.
+        """
+        wait = await (self._tries.wait(network) if right else self._tries.count(network))
+        if wait:
+            raise AppError(
+                "rate_limit_exceeded",
+                retry_after=wait,
+                detail="admin_token",
+                seconds=math.ceil(wait),
+            )
+        if not right:
+            logger.warning("wrong admin token", network=network)
+            await asyncio.sleep(WRONG_SECONDS)
+            raise AppError("invalid_api_key", detail="admin_token")
 
 
 def _brings_token(headers: Headers) -> bool:

@@ -13,6 +13,8 @@ from app.launch.slo import BUDGET_DAYS, OBJECTIVES, Objective, Objectives
 from app.launch.switches import Switches
 from app.launch.tally import Tally
 from app.ops.aggregates import COUNTER
+from app.ops.checklist import LastRun
+from app.ops.log_command import log_command
 from app.ops.recent import recent_failures
 from app.ops.summary import RANGES, Range, RangeName, Summary
 from app.standards.availability.relay import Target
@@ -20,6 +22,8 @@ from app.stores.base import WARN_AT_PERCENT, Spending, Store
 
 # Whose caps are shown, whatever range is: those whose day it may have been.
 LAST_DAY = Range(HOUR, 25)
+# A target that has answered no process for so long fails for all of them.
+LATELY = Range(MINUTE, 2)
 
 
 class Operations:
@@ -43,20 +47,21 @@ class Operations:
         self._objectives = objectives
         self.switches = switches
         self._targets = targets
+        self._checklist = LastRun()
+        self._log = log_command(project, production=settings.production)
 
     async def state(self, name: RangeName) -> dict[str, Any]:
         """Everything that the page shows, for the last hour, day or week."""
         shown = RANGES[name]
         await self._tally.write()  # what this process has counted so far belongs to it
-        counts, spending, callers, objectives, switches, failures = await asyncio.gather(
-            self._store.counted(COUNTER, shown.span, shown.spans),
+        (summary, lately), spending, callers, objectives, switches, failures = await asyncio.gather(
+            asyncio.gather(self._summary(shown), self._summary(LATELY)),
             self._store.spending(),
             self._callers(),
             self._burning(shown),
             self._switched(),
             recent_failures(self._store),
         )
-        summary = Summary(counts, shown)
         return {
             "app": self._project.name,
             "range": {"name": name, "span_seconds": shown.span, "spans": shown.spans},
@@ -65,14 +70,19 @@ class Operations:
             "series": summary.series(),
             "objectives": objectives,
             "latency_limit_seconds": self._objectives.latency_seconds,
-            "targets": self._cut_off(),
+            "targets": self._state_of_targets(lately.failing()),
             "switches": switches,
             "failures": failures,
+            "log": self._log,
+            "checklist": self._checklist.state(),
             "on_call": {
                 "name": self._project.on_call.name,
                 "contact": self._project.on_call.contact,
             },
         }
+
+    async def _summary(self, shown: Range) -> Summary:
+        return Summary(await self._store.counted(COUNTER, shown.span, shown.spans), shown)
 
     def _spending(self, spending: Spending) -> dict[str, Any]:
         """Today's money against the app's cap, and what is announced on the way to it."""
@@ -89,8 +99,7 @@ class Operations:
         cap = self._settings.daily_cost_cap_per_caller_usd
         if cap is None:
             return []
-        counts = await self._store.counted(COUNTER, LAST_DAY.span, LAST_DAY.spans)
-        summary = Summary(counts, LAST_DAY)
+        summary = await self._summary(LAST_DAY)
         names = [name for name in summary.callers() if name in self._settings.app_api_keys]
         found = await asyncio.gather(*(self._store.spending(f"caller:{name}") for name in names))
         return [
@@ -122,13 +131,14 @@ class Operations:
             "burning": sorted({burn.severity for burn in burning}),
         }
 
-    def _cut_off(self) -> list[dict[str, Any]]:
-        """The targets in their order, and whether this process has cut them off."""
+    def _state_of_targets(self, failing: set[tuple[str, str]]) -> list[dict[str, Any]]:
+        """The targets in their order: what this process spares, and what fails for all."""
         return [
             {
                 "provider": target.provider.name,
                 "model": target.provider.model,
                 "cut_off": target.breaker.is_open,
+                "failing": (target.provider.name, target.provider.model) in failing,
             }
             for target in self._targets
         ]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from app.foundation.settings import NANO_PER_USD
 from app.ops.aggregates import BETWEEN
+from app.standards.availability.breaker import FAILURES_TO_OPEN
 from app.standards.visibility.metrics import BUCKETS
 from app.stores.base import Count
 
@@ -97,6 +98,17 @@ class Summary:
             "cost_usd": self._each("cost", lambda found: found.total() / NANO_PER_USD),
             **{name: [each[name] for each in latencies] for name in QUANTILES},
         }
+
+    def failing(self) -> set[tuple[str, str]]:
+        """The targets that have failed as often as opens a breaker, and have answered nothing."""
+        failed: Counter[tuple[str, str]] = Counter()
+        answered = set()
+        for (provider, model, outcome), calls in self._totals["attempt"].items():
+            if outcome == "ok":
+                answered.add((provider, model))
+            elif outcome != "cancelled":
+                failed[provider, model] += calls
+        return {target for target in failed if failed[target] >= FAILURES_TO_OPEN} - answered
 
     def callers(self) -> list[str]:
         """Those with the highest cost, named ones only."""

@@ -179,7 +179,7 @@ def read_rules(named: str | None) -> Rules:
 @lru_cache(maxsize=1)  # a start asks twice: whether they are right, and then for the rules
 def _compiled(shown: str, content: bytes) -> Rules:
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # Windows editors write a mark at the start
         written = tomllib.loads(text)
     except ValueError as error:  # bad UTF-8 too
         facts = {"reason": str(error)}

@@ -13,6 +13,7 @@ on again.
 
 import asyncio
 import hashlib
+from collections import deque
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -33,7 +34,7 @@ from app.launch.slo import Objective, Objectives
 from app.launch.switches import CANARY, Switches
 from app.launch.tally import Tally
 from app.standards.availability.relay import Target
-from app.standards.visibility.alerts import Alerts
+from app.standards.visibility.alerts import MAX_REQUEST_IDS, Alerts
 from app.standards.visibility.metrics import Metrics
 from app.standards.visibility.request_log import RequestEnd
 from app.stores.base import Store, StoreUnavailableError
@@ -76,6 +77,7 @@ class Canary:
         self._tally = tally
         self._figures = figures
         self._went_badly = asyncio.Event()
+        self._bad = deque[str](maxlen=MAX_REQUEST_IDS)
 
     @property
     def _counter(self) -> str:
@@ -109,14 +111,14 @@ class Canary:
             return
         if end.outcome == "client_left":
             if not in_time:
-                self._count(arm, "latency", good=False)
+                self._count(record, arm, "latency", good=False)
         elif end.outcome != "refused":
             answered = end.outcome == "ok"
             as_first = answered and not record.fallback and not record.candidate_failed
-            self._count(arm, "availability", good=as_first)
+            self._count(record, arm, "availability", good=as_first)
             self._figures.answered(arm, end.seconds, record.cost_nano, good=as_first)
             if answered:
-                self._count(arm, "latency", good=in_time)
+                self._count(record, arm, "latency", good=in_time)
             if arm == "canary" and not self._asked_last(record):
                 good = answered and not record.fallback
                 self._tally.add(self._counter, label("stand_in", "availability", good))
@@ -124,12 +126,13 @@ class Canary:
     def _asked_last(self, record: RequestRecord) -> bool:
         return f"{record.provider}:{record.model}" == self._name
 
-    def _count(self, arm: Arm, slo: Objective, *, good: bool) -> None:
+    def _count(self, record: RequestRecord, arm: Arm, slo: Objective, *, good: bool) -> None:
         self._metrics.canary_event(arm, slo, good)
         if arm == "canary" and not self._switches.is_on(CANARY):
             return  # it has been cut off meanwhile, and must not be again for this
         self._tally.add(self._counter, label(arm, slo, good))
         if arm == "canary" and not good:
+            self._bad.append(record.request_id)
             self._went_badly.set()
 
     async def pause(self) -> None:
@@ -166,7 +169,7 @@ class Canary:
         why = self._messages.text("canary.why", **facts)
         await self._switches.turn_off(CANARY, by=THE_APP, why=why)
         logger.error("canary cut off", **facts)
-        self._alerts.report("canary", **facts)
+        self._alerts.report("canary", request_ids=self._bad, **facts)
         await self._store.count(self._counter, {CUT_OFF: 1})
 
 

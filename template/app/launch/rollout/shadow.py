@@ -151,7 +151,8 @@ class Shadow:
     async def _mirror(self, mirror: Mirror) -> None:
         outcome: ShadowOutcome = "cancelled"
         try:
-            outcome = await self._outcome(mirror)
+            with mirror.call.record.span("shadow"):  # a part of the trace, and not of the answer
+                outcome = await self._outcome(mirror)
         except Exception:
             outcome = "failed"
             logger.exception("a mirrored call failed")
@@ -165,7 +166,7 @@ class Shadow:
         # Again: what was on when the answer was drawn may be off when it is given.
         if not (self._switches.is_on(SHADOW) and self._switches.may_ask(candidate)):
             return "switched_off"
-        record = RequestRecord(asked.record.request_id)
+        record = RequestRecord(asked.record.request_id, asked.record.trace_id, asked.record.span)
         call = Call(
             asked.prompt,
             asked.input_bound,

@@ -253,7 +253,9 @@ class Relay:
             input_bound=call.input_bound,
             output_bound=call.prompt.max_output_tokens,
         )
-        observed = self._observer.call(provider.name, provider.model, call.prompt)
+        observed = self._observer.call(
+            provider.name, provider.model, call.prompt, record.request_id
+        )
         outcome, goes_on = "cancelled", False
         try:
             with record.timed("provider"), observed.current():
@@ -269,7 +271,7 @@ class Relay:
                 target.breaker.succeeded()
             return result
         except ProviderError as error:
-            outcome = error.kind
+            observed.end(error.kind)  # before the breaker speaks: it may open for this one
             self._note_failure(call, target, error)
             raise
         except BaseException:
@@ -279,7 +281,6 @@ class Relay:
         finally:
             if not goes_on:
                 observed.end(outcome)
-            self._observer.attempt(provider.name, provider.model, outcome)
 
     def _note_failure(self, call: Call, target: Target, error: ProviderError) -> None:
         if error.perhaps_billed:

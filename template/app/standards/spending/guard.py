@@ -47,10 +47,12 @@ RENEWALS_PER_LEASE = 3
 
 
 class Guard:
-    """Admits and settles. `on_warning` hears of the daily cap's 80 %, once a day."""
+    """Admits and settles. `on_warning` hears of the daily cap's 80 %, once a day, and of the
+    request whose charge it was, where that is known.
+    """
 
     def __init__(
-        self, settings: Settings, store: Store, on_warning: Callable[[CapWarning], None]
+        self, settings: Settings, store: Store, on_warning: Callable[[CapWarning, str | None], None]
     ) -> None:
         self._settings = settings
         # Seconds that a request waits for its settlement before it is answered all the same.
@@ -157,8 +159,8 @@ class Guard:
         """Its lease is renewed no longer."""
         self._running.discard(reservation)
 
-    async def settle(self, settlement: Settlement) -> None:
-        """Settle, however often that has to be tried."""
+    async def settle(self, settlement: Settlement, request_id: str | None = None) -> None:
+        """Settle for a request, or for no one's; however often that has to be tried."""
         again = False
         for pause in (*SETTLE_PAUSES, None):
             try:
@@ -173,7 +175,7 @@ class Guard:
                 again = True
                 await asyncio.sleep(pause)
             else:
-                await self._warn(warning)
+                await self._warn(warning, request_id)
                 return
 
     async def _due(self) -> CapWarning | None:
@@ -183,14 +185,14 @@ class Guard:
             return None
         return CapWarning(today.day, today.settled_nano, limit)
 
-    async def _warn(self, warning: CapWarning | None) -> None:
+    async def _warn(self, warning: CapWarning | None, request_id: str | None) -> None:
         """Pass a warning on, unless somebody has: once a day. Without the store it passes."""
         if warning is None:
             return
         with suppress(StoreUnavailableError):
             if not await self._store.open_incident(f"cap_warning:{warning.day}", KEEP_DAYS * 86400):
                 return
-        self._on_warning(warning)
+        self._on_warning(warning, request_id)
 
     def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run something that must end even when the request that asked for it is cancelled."""
@@ -210,7 +212,7 @@ class Guard:
                 except StoreUnavailableError:
                     break
                 for warning in reaped.warnings:
-                    await self._warn(warning)
+                    await self._warn(warning, None)
                 more = reaped.more
                 await asyncio.sleep(REAP_PAUSE_SECONDS)
 
@@ -265,7 +267,7 @@ class Reservation:
         self._ended = True
         self._guard.ended(self)
         # In a task of its own: no cancellation reaches it. A slow store delays no answer for long.
-        task = self._guard.in_background(self._guard.settle(settlement))
+        task = self._guard.in_background(self._guard.settle(settlement, self._record.request_id))
         with self._record.timed("store"):
             await asyncio.wait({task}, timeout=self._guard.patience)
 

@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 import re
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -48,7 +48,7 @@ MAX_REQUEST_IDS = 10
 # How many times the gathering takes where the incident is known to be reported.
 RECHECK_AFTER = 10
 MAX_QUIET_SECONDS = 900.0
-_FACT = re.compile(r"[\w.:-]{1,64}")
+_FACT = re.compile(r"[\w.:/@-]{1,100}")
 
 
 class Incidents(Protocol):
@@ -103,7 +103,8 @@ class Alerts:
         self._store = store
         self._redactor = redactor
         self._timezone = settings.timezone
-        self._text = load_messages(project.language).text
+        self._messages = load_messages(project.language)
+        self._text = self._messages.text
         self._gather_seconds = gather_seconds
         self._quiet_seconds = quiet_seconds
         self._targets = load_targets(settings)
@@ -114,10 +115,18 @@ class Alerts:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
 
-    def report(self, kind: Kind, *, request_id: str | None = None, **facts: str | float) -> None:
+    def report(
+        self,
+        kind: Kind,
+        *,
+        request_id: str | None = None,
+        request_ids: Iterable[str] = (),
+        **facts: str | float,
+    ) -> None:
         """Something of `kind` went wrong. Never waits and never raises.
 
-        `facts` are names and numbers; anything else is left out.
+        `request_ids` are examples of several. `facts` are names and numbers; anything else is left
+        out.
         """
         incident, now = self._incidents[kind], time.monotonic()
         if now - incident.last_report > REMIND_SECONDS:
@@ -126,8 +135,9 @@ class Alerts:
         incident.since = incident.since or datetime.now(self._timezone)
         incident.last_report = now
         incident.maybe_open = True
-        if request_id and len(incident.request_ids) < MAX_REQUEST_IDS:
-            incident.request_ids.append(request_id)
+        examples = [*request_ids, *([request_id] if request_id else [])]
+        known = dict.fromkeys([*incident.request_ids, *examples])
+        incident.request_ids = list(known)[:MAX_REQUEST_IDS]
         incident.facts |= {n: str(v) for n, v in facts.items() if _FACT.fullmatch(str(v))}
         if incident.gathering is None:
             incident.gathering = self._start(self._gather(incident))
@@ -245,11 +255,17 @@ class Alerts:
             since = f"{incident.since:%Y-%m-%d %H:%M:%S %Z}"
             lines += [self._text("alert.since", since=since)]
             lines += [self._text("alert.count", count=incident.count)]
-        lines += [f"{name}: {value}" for name, value in sorted(incident.facts.items())]
+        lines += [f"{self._named(name)}: {value}" for name, value in incident.facts.items()]
         if incident.request_ids and not recovery:
             lines += [self._text("alert.requests", ids=", ".join(incident.request_ids))]
+        elif not recovery:
+            lines += [self._text("alert.no_requests")]
         on_call = self._project.on_call
         lines += [self._text("alert.on_call", name=on_call.name, contact=on_call.contact)]
         section = re.sub("_(fast|slow)$", "", incident.kind)
         lines += [self._text("alert.runbook", section=section)]
         return "\n".join(lines)
+
+    def _named(self, fact: str) -> str:
+        """What a fact is called where a person reads it."""
+        return self._messages.texts.get(f"alert.fact.{fact}", fact)

@@ -83,12 +83,15 @@ class Target:
     async def _attempt(self, title: str, body: str) -> bool:
         if self._thread is not None and self._thread.is_alive():
             return False  # the attempt before still hangs: threads must not pile up
-        self._thread, delivered = in_thread("alert", lambda: self._notify(title=title, body=body))
+        thread, delivered = in_thread("alert", lambda: self._notify(title=title, body=body))
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 return bool(await delivered)
         except Exception:  # too late, or whatever a plugin of apprise raises
             return False
+        finally:
+            # One that has said how it ended hangs no longer, even if it is still about to end.
+            self._thread = thread if delivered.cancelled() else None
 
     def _failed(self) -> None:
         if not self._failing:

@@ -30,6 +30,8 @@ _COLOURS = {"DEBUG": 36, "INFO": 32, "WARNING": 33, "ERROR": 31, "CRITICAL": 35}
 _TRUSTED_BELOW_WARNING = ("app", "uvicorn")
 # The request log replaces the one; the other names its URLs, which hold tokens.
 _SILENCED = ("uvicorn.access", "apprise")
+# The `module` of a record that came through `logging`.
+LIBRARY = "logging"
 # What could forge a line, drive a terminal or fail to be encoded.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -158,7 +160,7 @@ class _Interceptor(logging.Handler):
             text = str(record.msg)
 
         def name_source(line: "Record") -> None:
-            line["name"] = record.name
+            line["name"], line["module"] = record.name, LIBRARY
 
         level = next((name for no, name in _LEVELS.items() if record.levelno >= no), "DEBUG")
         logger.patch(name_source).opt(exception=error).log(level, text)

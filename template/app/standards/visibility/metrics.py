@@ -6,7 +6,7 @@ when they started. Every label's values come from a closed set.
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -33,6 +33,8 @@ from app.stores.base import Spending
 
 # Seconds: fine where refusals lie, even steps where models do, up to the time budget and over.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 45, 60, 90)
+# Failures of a call that only the operator can mend: the key is refused, or the account is empty.
+KEY_TROUBLE = frozenset({"rejected_key", "quota"})
 
 
 class Metrics:
@@ -213,12 +215,35 @@ class Metrics:
             _gauge("slo_cost_usd_per_day", "What a day may cost.", cost_usd_per_day),
         )
 
-    async def render(self, spending: Spending | None) -> tuple[bytes, str]:
-        """The text and its content type; without `spending` (the store is down) no money gauges."""
+    def state_targets(self, targets: Iterable[tuple[str, str]], canary_ratio: float) -> None:
+        """Who may be called, as pairs of provider and model, and the candidate's share (0 to 1).
+
+        What an alert counts from none to one is there from now on, as 0.
+        """
+        for provider, model in targets:
+            self._breakers.labels(provider, model)
+            for outcome in ("ok", *sorted(KEY_TROUBLE)):
+                self._attempts.labels(provider, model, outcome)
+        for code, kind in KINDS.items():
+            if kind.status >= 500:
+                self._refusals.labels(code)
+        share = _gauge("canary_ratio", "The share of end users for the candidate.", canary_ratio)
+        self._stated = (*self._stated, share)
+
+    async def render(
+        self, spending: Spending | None, switches: Mapping[str, bool] | None = None
+    ) -> tuple[bytes, str]:
+        """The text and its content type; without `spending` (the store is down) no money gauges.
+
+        `switches` are the kill switches by name, True where something is off.
+        """
         text = await asyncio.to_thread(self._collect)
-        text += generate_latest(_Collected(self._stated))
+        read = [_gauge("store_up", "1 while the store answers.", int(spending is not None))]
         if spending is not None:
-            text += generate_latest(_Collected(_money(spending, self._caps)))
+            read += _money(spending, self._caps)
+        if switches:
+            read.append(_switched(switches))
+        text += generate_latest(_Collected((*self._stated, *read)))
         return text, CONTENT_TYPE_PLAIN_0_0_4
 
     def _collect(self) -> bytes:
@@ -247,6 +272,15 @@ def _money(spending: Spending, caps: Mapping[str, tuple[str, float]]) -> tuple[M
         _gauge("cost_reserved_usd", "Reserved right now.", spending.reserved_nano / NANO_PER_USD),
         *(_gauge(name, text, usd) for name, (text, usd) in caps.items()),
     )
+
+
+def _switched(switches: Mapping[str, bool]) -> Metric:
+    gauge = GaugeMetricFamily(
+        "llm_app_switched_off", "1 while a kill switch is off.", labels=["switch"]
+    )
+    for name, is_off in switches.items():
+        gauge.add_metric([name], int(is_off))
+    return gauge
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

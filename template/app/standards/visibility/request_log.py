@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from loguru import logger
+from opentelemetry.trace import get_current_span
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +22,8 @@ from app.standards.visibility.route_names import RouteNames
 
 Outcome = Literal["ok", "refused", "failed", "client_left", "broken_stream"]
 CLIENT_LEFT_STATUS = 499
+# Of the request's span, as OpenTelemetry names what a response's header says.
+REQUEST_ID_ATTRIBUTE = "http.response.header.x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FROM_RECORD = (
     "error_code",
@@ -117,6 +120,7 @@ class RequestLog:
         record = RequestRecord(_request_id(scope), current_trace_id(), self._span)
         exchange = _Exchange(receive, send, record)
         scope.setdefault("state", {})["record"] = exchange.record
+        get_current_span().set_attribute(REQUEST_ID_ATTRIBUTE, [record.request_id])
         with logger.contextualize(request_id=exchange.record.request_id):
             try:
                 await self._run(scope, exchange)

@@ -10,6 +10,7 @@ from loguru import logger
 from opentelemetry.trace import NoOpTracerProvider, Tracer, TracerProvider
 
 from app.foundation.record import Phase
+from app.foundation.release import release_of
 from app.foundation.settings import Settings
 from app.providers.base import Prompt
 from app.standards.visibility import gen_ai
@@ -32,16 +33,22 @@ class Telemetry:
             from app.standards.visibility import sentry
 
             dsn = settings.sentry_dsn.get_secret_value()
-            flush = sentry.start(dsn, settings.app_env, redactor)
+            release = release_of(settings, name)
+            prompts = settings.log_prompts
+            flush = sentry.start(dsn, settings.app_env, release, redactor, prompts=prompts)
             self._flushers.append(flush)
             self._closers.append(flush)
         if settings.otel_exporter_otlp_endpoint is not None:
             from app.standards.visibility import tracing
 
             endpoint = settings.otel_exporter_otlp_endpoint
-            provider = tracing.start(
-                endpoint, name, redactor, share=settings.otel_traces_sampler_arg
-            )
+            about = {
+                "service.name": name,
+                "service.version": release_of(settings, name),
+                "deployment.environment.name": settings.app_env,
+            }
+            share = settings.otel_traces_sampler_arg
+            provider = tracing.start(endpoint, about, redactor, share=share)
             self._provider, self._tracer = provider, provider.get_tracer("app")
             self._flushers.append(provider.force_flush)
             self._closers.append(provider.shutdown)

@@ -4,7 +4,7 @@ import { drawn, element, table } from "./dom.js";
 import { ago, count, language, texts } from "./texts.js";
 
 const HEIGHT = 180;
-const TOP = 12;
+const TOP = 20;
 const BOTTOM = 24;
 const LEFT = 64;
 const RIGHT = 12;
@@ -67,10 +67,8 @@ export class Plot {
     if (limit) {
       const at = y(limit.value);
       svg.append(drawn("line", { class: "limit", x1: LEFT, x2: width - RIGHT, y1: at, y2: at }));
-      const below = at < TOP + 12;
-      svg.append(
-        drawn("text", { class: "limit-text", x: width - RIGHT, y: at + (below ? 14 : -5), "text-anchor": "end" }, limit.text),
-      );
+      // Above the plot, where no bar is.
+      svg.append(drawn("text", { class: "limit-text", x: width - RIGHT, y: 11, "text-anchor": "end" }, limit.text));
     }
     this.picture.replaceChildren(svg);
   }

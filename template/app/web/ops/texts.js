@@ -21,6 +21,7 @@ const en = {
   allWell: "Nothing needs you.",
   isOff: (name, by, why) => `${name} is switched off by ${by}: ${why}`,
   isCutOff: (provider) => `${provider} fails and is spared by this process.`,
+  isFailing: (provider) => `Every call to ${provider} has failed for a minute or two.`,
   isBurning: (slo) => `The error budget of "${slo}" burns too fast.`,
   isDear: (percent) => `${percent} of today's cap is spent.`,
   isDearCaller: (name, percent) => `${name} has spent ${percent} of its cap for today.`,
@@ -34,6 +35,7 @@ const en = {
   reserved: (amount) => `${amount} reserved`,
   resets: (time) => `starts again in ${time}`,
   objective: (amount) => `objective ${amount} a day`,
+  lineAt: (share) => `line at ${share}`,
   byCaller: "Cost by caller",
   byModel: "Cost by model",
   byProvider: "Cost by provider",
@@ -81,11 +83,12 @@ const en = {
   slo_refusal: "not refused",
 
   providers: "Providers",
-  providersNote: "Each process decides for itself whether it spares a target: the state is that of the process that answered now, the counts are over all.",
+  providersNote: "A target fails when no call of the last minute or two was answered, over all processes. Each process cuts one off by itself: that state is of the process that answered now. The counts are over all.",
   provider: "Provider and model",
   state: "State",
   works: "in use",
   cutOff: "cut off",
+  failing: "fails",
   calls: "Calls",
   failures: "Failed calls",
   timesCutOff: "Times cut off",
@@ -108,11 +111,31 @@ const en = {
   nothing: "nothing",
 
   recentFailures: "Recent failures",
-  failuresNote: "The request ID leads to the log line. What was asked is not shown here: uv run failures list and export read it.",
+  failuresNote: "The request ID is in each of its log lines, and in its trace. What was asked is not shown here: the command failures reads it, as RUNBOOK.md says.",
   cause: "Cause",
   last: "Last",
   firstRequest: "Request",
+  logLine: "Log line",
+  copyCommand: "Copy the command",
+  copyId: "Copy the ID",
+  copied: "(copied)",
+  log_docker: "Run this on the server, in the project's folder:",
+  log_vercel: "Run this in the linked project's folder:",
+  log_aws: "Run this where the aws command is signed in to the account:",
+  log_terminal: "In development the log is where the app was started. Look there for:",
   where: "Status and model",
+
+  checklist: "The checklist",
+  itemsChecked: (checked, all) => `${checked} of ${all} items are checked.`,
+  itemsOpen: (open) => (open === 1 ? "One item of the checklist is open." : `${open} items of the checklist are open.`),
+  runAt: (when) => `Run on ${when}`,
+  commit: (name) => `commit ${name}`,
+  allItems: "All items",
+  item: "Item",
+  itemChecked: "checked",
+  itemOpen: "open",
+  noChecklist: "No result came with this app. uv run checklist writes it, and the next build takes it along.",
+  badChecklist: "The result (app/checklist.json) cannot be read. uv run checklist writes it anew.",
 
   switches: "Kill switches",
   switchesNote: "Every process follows within seconds. Each turn is written to the log.",
@@ -155,6 +178,7 @@ const ko = {
   allWell: "확인할 것이 없습니다.",
   isOff: (name, by, why) => `${name} 꺼짐(${by}): ${why}`,
   isCutOff: (provider) => `${provider} 호출이 계속 실패해 이 프로세스가 잠시 쓰지 않습니다.`,
+  isFailing: (provider) => `최근 1~2분 동안 ${provider} 호출이 모두 실패했습니다.`,
   isBurning: (slo) => `'${slo}' 오류 예산이 너무 빨리 줄고 있습니다.`,
   isDear: (percent) => `오늘 한도의 ${percent}를 썼습니다.`,
   isDearCaller: (name, percent) => `${name} 호출자가 오늘 한도의 ${percent}를 썼습니다.`,
@@ -168,6 +192,7 @@ const ko = {
   reserved: (amount) => `예약 ${amount}`,
   resets: (time) => `${time} 뒤 다시 시작`,
   objective: (amount) => `목표 하루 ${amount}`,
+  lineAt: (share) => `세로선은 ${share}`,
   byCaller: "호출자별 비용",
   byModel: "모델별 비용",
   byProvider: "제공자별 비용",
@@ -215,11 +240,12 @@ const ko = {
   slo_refusal: "거절하지 않음",
 
   providers: "제공자",
-  providersNote: "프로세스마다 따로 차단을 판단합니다. 상태는 지금 응답한 프로세스의 것이고, 횟수는 모든 프로세스의 합입니다.",
+  providersNote: "최근 1~2분 동안 어느 프로세스의 호출에도 답이 없으면 실패 중으로 표시합니다. 차단은 프로세스마다 따로 판단하며, 표시된 것은 지금 응답한 프로세스의 상태입니다. 횟수는 모든 프로세스의 합입니다.",
   provider: "제공자와 모델",
   state: "상태",
   works: "사용 중",
   cutOff: "차단됨",
+  failing: "실패 중",
   calls: "호출",
   failures: "실패한 호출",
   timesCutOff: "차단 횟수",
@@ -242,11 +268,31 @@ const ko = {
   nothing: "없음",
 
   recentFailures: "최근 실패",
-  failuresNote: "요청 ID로 로그 줄을 찾을 수 있습니다. 질문 내용은 여기에 나오지 않으며 uv run failures list 와 export 로 볼 수 있습니다.",
+  failuresNote: "요청 ID는 로그의 모든 줄과 트레이스에 있습니다. 질문 내용은 여기에 나오지 않으며, RUNBOOK.md에 있는 failures 명령으로 볼 수 있습니다.",
   cause: "원인",
   last: "마지막",
   firstRequest: "요청",
+  logLine: "로그 줄",
+  copyCommand: "명령 복사",
+  copyId: "ID 복사",
+  copied: "(복사했습니다)",
+  log_docker: "서버의 프로젝트 폴더에서 실행하세요:",
+  log_vercel: "연결된 프로젝트 폴더에서 실행하세요:",
+  log_aws: "이 계정에 로그인된 aws 명령으로 실행하세요:",
+  log_terminal: "개발 환경의 로그는 앱을 시작한 터미널에 있습니다. 거기서 찾아보세요:",
   where: "상태와 모델",
+
+  checklist: "체크리스트",
+  itemsChecked: (checked, all) => `${all}개 중 ${checked}개를 확인했습니다.`,
+  itemsOpen: (open) => `체크리스트 항목 ${open}개가 확인되지 않았습니다.`,
+  runAt: (when) => `${when} 실행`,
+  commit: (name) => `커밋 ${name}`,
+  allItems: "모든 항목",
+  item: "항목",
+  itemChecked: "확인됨",
+  itemOpen: "미확인",
+  noChecklist: "이 앱에는 결과가 들어 있지 않습니다. uv run checklist 를 실행하면 결과가 남고, 다음 빌드에 함께 들어갑니다.",
+  badChecklist: "결과 파일(app/checklist.json)을 읽을 수 없습니다. uv run checklist 를 실행하면 새로 씁니다.",
 
   switches: "긴급 스위치",
   switchesNote: "모든 프로세스가 몇 초 안에 따릅니다. 바꿀 때마다 로그에 남습니다.",
@@ -280,9 +326,9 @@ export function percent(share, digits = 1) {
   return new Intl.NumberFormat(language, style).format(share);
 }
 
-/** US dollars: to the cent from a dollar on, and to two digits that say something below it. */
+/** US dollars: to the cent from ten cents on, and to two digits that say something below it. */
 export function dollars(amount) {
-  const small = Math.abs(amount) < 1 && amount !== 0;
+  const small = Math.abs(amount) < 0.1 && amount !== 0;
   const digits = small ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: 2 };
   return new Intl.NumberFormat("en", { style: "currency", currency: "USD", ...digits }).format(amount);
 }

@@ -1,7 +1,9 @@
 // Brings the page up to date with a state of the app (`GET /ops/state`).
+import { checklist, openItems } from "./checklist.js";
 import { element, refresh, table } from "./dom.js";
+import { failures, shownOf } from "./failures.js";
 import { meter, Plot, whole } from "./plots.js";
-import { ago, count, dayAndTime, dollars, duration, percent, seconds, texts } from "./texts.js";
+import { count, dayAndTime, dollars, duration, percent, seconds, texts } from "./texts.js";
 
 const MINUTES_A_DAY = 24 * 60;
 
@@ -18,13 +20,14 @@ export class View {
     this.#fill("attention", attentionIn(state), () => attention(state));
     this.#fill("on-call", state.on_call, () => onCall(state.on_call));
     this.#fill("caps", state.spending, () => caps(state.spending));
-    this.#fill("costs", state.totals, () => costs(state.totals));
+    this.#fill("costs", [state.totals, state.range], () => costs(state));
     this.#fill("totals", state.totals, () => totals(state));
     this.#fill("objectives-table", state.objectives, () => [objectives(state.objectives)]);
     this.#fill("providers-table", [state.targets, state.totals], () => [providers(state)]);
     this.#fill("events-tables", state.totals, () => events(state.totals));
-    const ages = state.failures.map((each) => [each.request_id, each.times, sinceWhen(each.age_seconds)]);
-    this.#fill("failures-table", ages, () => [failures(state.failures)]);
+    const say = (...nodes) => this.byId("log-line").replaceChildren(...nodes);
+    this.#fill("failures-table", shownOf(state.failures), () => [failures(state.failures, state.log, say)]);
+    this.#fill("checklist-report", state.checklist, () => checklist(state.checklist));
     const { switches, session } = state;
     this.#fill("switches-table", [switches, session.open], () => [this.#switches(switches, session.open)]);
     const given = [requestsPlot(state), latencyPlot(state), costPlot(state)];
@@ -48,7 +51,8 @@ export class View {
       const turn = element("button", { type: "button", disabled: open, ariaLabel: `${label}: ${name}` }, label);
       turn.dataset.name = name;
       turn.addEventListener("click", () => this.ask(name, !off));
-      return [name, element("span", { className: off ? "bad" : "" }, state), turn];
+      const parts = name.split(/(?<=:)/).flatMap((part) => [part, element("wbr")]); // lines break there
+      return [element("span", {}, ...parts), element("span", { className: off ? "bad" : "" }, state), turn];
     });
     return table(texts.switches, [texts.switchName, texts.state, texts.action], rows, { titled: true });
   }
@@ -56,16 +60,18 @@ export class View {
 
 // --- what needs someone ---
 
-function attentionIn({ switches, targets, objectives, spending, session }) {
+function attentionIn({ switches, targets, objectives, spending, checklist, session }) {
   const share = (each) => percent(each.settled_usd / each.cap_usd, 0);
   const isDear = (each) => each.settled_usd >= each.warning_usd;
   return [
     session.open && ["#switches", texts.openToAll],
     ...switches.filter(({ off }) => off).map(({ name, off }) => ["#switches", texts.isOff(name, off.by, off.why)]),
-    ...targets.filter((each) => each.cut_off).map((each) => ["#providers", texts.isCutOff(each.provider)]),
+    ...targets.filter((each) => each.failing).map((each) => ["#providers", texts.isFailing(each.provider)]),
+    ...targets.filter((each) => each.cut_off && !each.failing).map((each) => ["#providers", texts.isCutOff(each.provider)]),
     ...objectives.filter((each) => each.burning.length).map((each) => ["#objectives", texts.isBurning(texts[`slo_${each.name}`])]),
     isDear(spending) && ["#spending", texts.isDear(share(spending))],
     ...spending.callers.filter(isDear).map((each) => ["#spending", texts.isDearCaller(each.name, share(each))]),
+    openItems(checklist) && ["#checklist", openItems(checklist)],
   ].filter(Boolean);
 }
 
@@ -86,8 +92,8 @@ function onCall({ name, contact }) {
 
 function caps(spending) {
   const resets = texts.resets(duration(spending.resets_in_seconds));
-  const more = [resets, texts.objective(dollars(spending.objective_usd))];
   const warning = spending.warning_usd / spending.cap_usd;
+  const more = [resets, texts.objective(dollars(spending.objective_usd)), texts.lineAt(percent(warning, 0))];
   return [
     cap(texts.wholeApp, spending, warning, more),
     ...spending.callers.map((caller) => cap(caller.name, caller, warning, [])),
@@ -106,9 +112,9 @@ function cap(name, { settled_usd: spent, reserved_usd: reserved, cap_usd: limit 
   );
 }
 
-function costs(totals) {
-  const of = (caption, rows, name) =>
-    rows.length > 0 && table(caption, [texts.name, texts.cost], rows.map((row) => [row.rest ? texts.others : name(row), dollars(row.usd)]));
+function costs({ totals, range }) {
+  const of = (what, rows, name) =>
+    rows.length > 0 && table(`${what} · ${texts[range.name]}`, [texts.name, texts.cost], rows.map((row) => [row.rest ? texts.others : name(row), dollars(row.usd)]));
   return [
     of(texts.byCaller, totals.cost_by_caller, ({ caller }) => (caller === "anonymous" ? texts.anonymous : caller)),
     of(texts.byModel, totals.cost_by_model, ({ provider, model }) => `${provider} / ${model}`),
@@ -183,7 +189,7 @@ function providers({ targets, totals }) {
     rows.filter((row) => row.provider === provider && row.model === model && fits(row)).reduce((all, row) => all + row.count, 0);
   const rows = targets.map((target) => [
     `${target.provider} / ${target.model}`,
-    element("span", { className: target.cut_off ? "bad" : "" }, target.cut_off ? texts.cutOff : texts.works),
+    stateOf(target),
     count(counted(totals.attempts, target)),
     count(counted(totals.attempts, target, ({ outcome }) => outcome !== "ok" && outcome !== "cancelled")),
     count(counted(totals.cut_off, target)),
@@ -191,21 +197,10 @@ function providers({ targets, totals }) {
   return table(texts.providers, heads, rows, { titled: true });
 }
 
-function failures(found) {
-  const heads = [texts.cause, texts.last, texts.times, texts.firstRequest, texts.where];
-  const rows = found.map((failure) => [
-    failure.cause,
-    sinceWhen(failure.age_seconds),
-    count(failure.times),
-    element("code", {}, failure.request_id),
-    [failure.status, failure.provider, failure.model].filter(Boolean).join(" · "),
-  ]);
-  return table(texts.recentFailures, heads, rows.length ? rows : [[texts.nothing, "", "", "", ""]], { titled: true });
-}
-
-/** In whole minutes: a table that changed each time could not be read, or selected from. */
-function sinceWhen(age) {
-  return age < 5400 ? ago(Math.round(age / 60), 60) : ago(Math.round(age / 3600), 3600);
+/** What fails for all is said so by every process: whether this one spares it is no news then. */
+function stateOf({ failing, cut_off: cutOff }) {
+  const state = failing ? texts.failing : cutOff ? texts.cutOff : texts.works;
+  return element("span", { className: failing || cutOff ? "bad" : "" }, state);
 }
 
 function events(totals) {
