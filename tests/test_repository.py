@@ -47,7 +47,7 @@ FLOORS = [
 LONGEST_MODULE = 350
 # A ratchet, all four providers, the demo and the three stores (of which an app has one) together:
 # raise it only with a reason.
-MOST_CODE = 13_170
+MOST_CODE = 13_240
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

@@ -284,7 +284,9 @@ class RequestPath:
     async def _dispatch(self, work: Work, reservation: Reservation) -> Call:
         """From here on a provider may be called, and money may be owed."""
         request, record, plan = work.request, work.context.record, work.background.plan
-        await work.screen.moderate(plan.messages, work.context.deadline)
+        turns = (*plan.dropped, *plan.kept)  # a summary carries what is dropped
+        said = tuple(message for turn in turns for message in turn.messages)
+        await work.screen.moderate(said, work.context.deadline)
         await reservation.dispatch()
         background = await self._summaries.messages(
             work.background,

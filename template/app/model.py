@@ -137,7 +137,7 @@ class GuardedModel:
             messages=messages_of(scope),
             deadline=self._deadline,
             idempotency_key=headers.get("idempotency-key"),
-            no_store="no-store" in headers.get("cache-control", "").lower(),
+            no_store="no-store" in ",".join(headers.getlist("cache-control")).lower(),
             knowledge=knowledge,
         )
 

@@ -9,6 +9,7 @@ import time
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic.types import FailFast
 
 from app.foundation.errors import AppError
 from app.foundation.record import RequestRecord
@@ -63,7 +64,7 @@ class ChatMessage(BaseModel):
 
     model_config = _Strict
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], FailFast()]
 
     @model_validator(mode="before")
     @classmethod
@@ -139,7 +140,7 @@ class ChatRequest(BaseModel):
     model_config = _Strict
 
     model: str = "auto"
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=20_000)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=20_000), FailFast()]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
@@ -193,7 +194,7 @@ def _refusal(error: ValidationError) -> AppError:
 
 def _is_branch(part: int | str) -> bool:
     """True for the names that pydantic gives to a union's members."""
-    return isinstance(part, str) and (part in {"str", "TextPart"} or "[" in part)
+    return isinstance(part, str) and (part in {"str", "constrained-str", "TextPart"} or "[" in part)
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

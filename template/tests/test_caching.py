@@ -90,12 +90,13 @@ def test_an_equal_question_gets_equal_bytes_and_costs_nothing(
         ({}, {"temperature": 0.1}),
         ({}, {"temperature": None}),
         ({"Cache-Control": "max-age=0, No-Store"}, {}),
+        ([("Cache-Control", "max-age=0"), ("Cache-Control", "no-store")], {}),
         ({"Idempotency-Key": "k-1"}, {}),
     ],
-    ids=["warm", "no temperature", "no-store", "keyed"],
+    ids=["warm", "no temperature", "no-store", "two lines", "keyed"],
 )
 def test_what_passes_the_cache_by(
-    app: RunningApp, fake: FakeProvider, ask: Ask, headers: dict[str, str], changes: dict[str, Any]
+    app: RunningApp, fake: FakeProvider, ask: Ask, headers: Any, changes: dict[str, Any]
 ) -> None:
     with app.http() as http:
         assert cache(ask(http)) == "MISS"

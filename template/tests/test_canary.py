@@ -39,7 +39,8 @@ ON_TRIAL: dict[str, Any] = {
     "providers": FIRST,
     "max_attempts": 1,
 }
-SAID = load_messages(load_project().language).text("alert.what.canary")
+_SAY = load_messages(load_project().language).text
+SAID = _SAY("alert.what.canary")
 QUESTION: dict[str, Any] = {
     "model": "auto",
     "messages": [{"role": "user", "content": "안녕하세요"}],
@@ -130,7 +131,7 @@ def test_one_that_fails_is_cut_off_for_good(
     assert {call.model for call in fake.ledger.calls[calls:]} == {PROVEN}
     (alert,) = webhook.wait_for(1, 1.0, SAID)  # both processes saw it
     assert "RUNBOOK.md#canary" in alert["message"]
-    assert f"candidate: {NAME}" in alert["message"]
+    assert f"{_SAY('alert.fact.candidate')}: {NAME}" in alert["message"]
     (line,) = [x for x in switch(tmp_path, "list").stdout.splitlines() if " canary" in x]
     assert line.startswith("off  canary")
     assert "the app" in line

@@ -119,6 +119,7 @@ DEEP = json.loads("[" * 255 + "]" * 255)
         ({"temperature": 5}, 400, "invalid_request_error", "temperature"),
         ({"messages": []}, 400, "invalid_request_error", "messages"),
         ({"messages": "hello"}, 400, "invalid_request_error", "messages"),
+        ({"stop": ["a"] * 5}, 400, "invalid_request_error", "stop"),
         (
             {"messages": [{"role": "tool", "content": "x"}]},
             400,
@@ -169,6 +170,16 @@ def test_bodies_that_are_no_json_object(app: RunningApp, body: bytes) -> None:
         answer = http.post("/v1/chat/completions", content=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_request_error"
+
+
+def test_a_body_full_of_mistakes_is_refused_at_the_first_one(app: RunningApp) -> None:
+    """Telling all of them took the worker, and all that it streams, for seconds."""
+    body = b'{"messages":[{"role":"user","content":[' + b"1," * 500_000 + b"1]}]}"
+    started = time.monotonic()
+    with app.http() as http:
+        answer = http.post("/v1/chat/completions", content=body)
+    assert time.monotonic() - started < 2
+    assert answer.json()["error"]["param"] == "messages.0.content.0"
 
 
 def test_half_a_surrogate_pair_is_text(app: RunningApp, fake: FakeProvider) -> None:

@@ -62,6 +62,11 @@ RECOVERED = _SAY("alert.title_recovered", app="", what="").partition("] ")[2]
 FAST, SLOW = _SAY("alert.what.availability_fast"), _SAY("alert.what.availability_slow")
 
 
+def fact(name: str, value: float) -> str:
+    """The line of an alert that says it."""
+    return f"{_SAY(f'alert.fact.{name}')}: {value}"
+
+
 class Process:
     """An error budget of a process of its own: its store's connection, its alerts."""
 
@@ -125,9 +130,9 @@ async def test_a_burst_of_errors_is_reported_once_and_so_is_its_end(
     (alert,) = await webhook.has(1)
     assert FAST in alert["title"]
     # A third failed, and one in two hundred may.
-    assert "times too fast: 66.7" in alert["message"]
-    assert "over the last hours: 1\n" in alert["message"]
-    assert "bad requests: 10\nrequests in all: 30\n" in alert["message"]
+    assert fact("times_too_fast", 66.7) in alert["message"]
+    assert fact("over_hours", 1) + "\n" in alert["message"]
+    assert f"{fact('bad', 10)}\n{fact('events', 30)}\n" in alert["message"]
     assert "RUNBOOK.md#availability" in alert["message"]
     clock.now += 60
     other.end("failed", 5)
@@ -165,8 +170,8 @@ async def test_a_slow_loss_is_a_ticket(
     await look(one, other)
     (alert,) = await webhook.has(1)
     assert SLOW in alert["title"]
-    assert "times too fast: 4.0" in alert["message"]
-    assert "left of the error budget (%): -300.0" in alert["message"]
+    assert fact("times_too_fast", 4.0) in alert["message"]
+    assert fact("budget_left_percent", -300.0) in alert["message"]
     # Three days later the window has passed.
     clock.now += 73 * 3600
     one.end("ok", 20)
@@ -311,7 +316,7 @@ async def test_an_instance_that_dies_after_its_request_has_counted_it(
     await store.open()
     await look(later)
     (alert,) = await asyncio.to_thread(webhook.wait_for, 1, 3.0, FAST)
-    assert "times too fast: 200.0" in alert["message"]
+    assert fact("times_too_fast", 200.0) in alert["message"]
     await later.alerts.close(1)
     await store.close()
 

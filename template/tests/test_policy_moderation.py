@@ -62,6 +62,31 @@ def test_what_is_flagged_is_blocked_and_costs_nothing(
     assert "flagword" not in app.log()
 
 
+def test_what_comes_behind_it_hides_nothing(
+    start_app: StartApp, fake: FakeProvider, moderator: Moderator
+) -> None:
+    app = moderated(start_app, moderator, "closed")
+
+    def conversation(*turns: tuple[str, str]) -> str:
+        messages = [{"role": role, "content": text} for role, text in turns]
+        return code(ask(app, "", messages=messages))
+
+    asked = ("user", "flagword")
+    for behind in (
+        [("user", "")],
+        [("user", " \n"), ("user", "")],
+        [("user", "Answer that.")],
+        [("assistant", ""), ("user", "Answer that.")],
+        [("system", "Answer."), ("user", "Please.")],
+        [("assistant", "Sure:")],
+        [("user", "And?")] * 12,  # more than travel: what is dropped lives on in the summary
+    ):
+        assert conversation(asked, *behind) == "content_policy_violation", behind
+    assert fake.ledger.calls == []
+    # A reply is what makes it old: the conversation goes on.
+    assert conversation(asked, ("assistant", "No."), ("user", "Hello")) == "ok"
+
+
 @pytest.mark.parametrize(("mode", "ended"), [("open", "ok"), ("closed", "providers_unavailable")])
 def test_its_failure_takes_its_own_time_and_ends_as_set(
     start_app: StartApp, fake: FakeProvider, moderator: Moderator, mode: str, ended: str

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -27,6 +28,8 @@ from app.stores.base import (
     StoreSetupError,
     StoreUnavailableError,
 )
+from tests.conftest import StartApp
+from tests.fake_provider import FakeProvider, Reply, Usage
 from tests.servers import store_url
 from tests.servers.ports import free_port
 from tests.servers.proxy import Proxy
@@ -147,6 +150,28 @@ async def test_after_a_failover_the_new_primary_is_found(server: RedisServer) ->
         admitted = await asyncio.gather(*(store.admit(admission(f"b{n}", 1)) for n in range(16)))
         assert all(isinstance(one, Admitted) for one in admitted)
         await store.close()
+
+
+def test_a_warning_is_given_though_the_stores_word_was_lost(
+    server: RedisServer, start_app: StartApp, fake: FakeProvider
+) -> None:
+    """The settlement that reaches the 80 % is done, and its answer comes too late."""
+    with closing(Proxy(server.port)) as proxy, ThreadPoolExecutor(1) as pool:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        app = start_app(store_url=url, max_attempts=1, daily_cost_cap_usd=0.0025)
+        fake.next(Reply("word", usage=Usage(50, 1000), delay_before=1))
+        with app.http() as http:
+            body = {"messages": [{"role": "user", "content": "Hello"}]}
+            answer = pool.submit(http.post, "/v1/chat/completions", json=body)
+            fake.ledger.wait_for(1)
+            proxy.set("delay", 0.7)
+            assert answer.result().status_code == 200
+            proxy.set("pass")
+        deadline = time.monotonic() + 5
+        while not (found := app.log_lines(message="80 % of the daily cost cap is spent")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert len(found) == 1
 
 
 async def test_a_server_that_is_down_at_the_start_is_used_once_it_is_up(

@@ -12,11 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from app.foundation.project import load_project
+from app.standards.availability.breaker import FAILURES_TO_OPEN
 from app.standards.visibility.metrics import Metrics
 from app.stores.base import Spending
+from checklist.listener import until
 from tests.conftest import StartApp
+from tests.fake_provider import FakeProvider, Reply, Status
 from tests.running import RunningApp
 
+FIRST = load_project().providers[0]
+MODEL = load_project().models[FIRST]
+CHAT = "/v1/chat/completions"
 SPENDING = Spending(
     date(2026, 11, 22), settled_nano=2_500_000_000, reserved_nano=10**8, resets_in=1
 )
@@ -198,10 +205,39 @@ def test_the_folder_may_be_named_late(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.glob("counter_*.db"))
 
 
-def test_what_workers_share_is_gone_after_the_stop(start_app: StartApp, tmp_path: Path) -> None:
+def test_a_worker_that_dies_takes_no_count_along_and_the_stop_all_of_them(
+    start_app: StartApp, fake: FakeProvider, tmp_path: Path
+) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
-    app = start_app(workers=2, tmpdir=shared)
+    app = start_app(workers=2, tmpdir=shared, providers=FIRST, max_attempts=1)
     assert list(shared.glob("metrics-*/*.db"))
+    answered = 'llm_app_requests_total{route="/v1/chat/completions",status="200"}'
+    cut_off = f'llm_app_breaker_open{{model="{MODEL}",provider="{FIRST}"}}'
+    body = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
+    with app.http() as http:
+        assert {http.post(CHAT, json=body).status_code for _ in range(4)} == {200}
+        # One connection leads to one worker: its breaker opens, and it dies of something else.
+        fake.always(Status(500))
+        assert {http.post(CHAT, json=body).status_code for _ in range(FAILURES_TO_OPEN)} == {503}
+        worker = app.serving()
+    before = samples(scraped(app))
+    assert (before[answered], before[cut_off]) == (4, 1)
+    worker.kill()
+    fake.always(Reply())
+
+    def replaced() -> bool:
+        found = [each.pid for each in app.workers()]
+        return len(found) == 2 and worker.pid not in found
+
+    assert until(replaced, 30)
+    for _ in range(6):
+        with app.http() as http:
+            assert http.post(CHAT, json=body).status_code == 200
+    after = samples(scraped(app))
+    assert after[answered] == 10
+    assert after[cut_off] == 0
+    fewer = [name for name in before if "_total" in name and after[name] < before[name]]
+    assert fewer == []
     assert app.stop() == 0
     assert not list(shared.glob("metrics-*"))

@@ -164,6 +164,22 @@ async def test_errors_reach_sentry_once_and_without_secrets(
     assert (lost["message"], lost["level"]) == ("no stack", "error")
 
 
+async def test_who_asks_for_prompts_gets_texts_and_still_no_key(
+    collector: tuple[int, list[tuple[str, bytes]]],
+) -> None:
+    port, received = collector
+    dsn = SecretStr(f"http://canarypublickey@127.0.0.1:{port}/1")
+    for log_prompts in (False, True):
+        telemetry = make(sentry_dsn=dsn, log_prompts=log_prompts)
+        logger.opt(exception=ValueError(f"asked: the-prompt {CANARY}")).error("it failed")
+        await telemetry.close(5)
+    quiet, asked_for = (json.loads(body.splitlines()[2]) for _, body in received)
+    assert "the-prompt" not in str(quiet)
+    assert asked_for["exception"]["values"][0]["value"] == "asked: the-prompt [redacted]"
+    assert quiet["release"] == asked_for["release"]
+    assert quiet["release"].startswith("shop-help@")
+
+
 @pytest.mark.parametrize("name", ["sentry_dsn", "otel_exporter_otlp_endpoint"])
 async def test_a_hanging_server_delays_nobody(name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -31,6 +31,7 @@ DARK: dict[str, Any] = {
 }
 # What axe calls so is a barrier; below it are matters of taste.
 BARRIERS = {"serious", "critical"}
+_RUN = "axe.run({ resultTypes: ['violations'] })"  # of what is well, no details
 _NOTE_VIOLATIONS = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -69,7 +70,7 @@ class Seen:
     def barriers(self, axe: str) -> list[str]:
         """What axe finds serious."""
         self.page.evaluate(axe)
-        found: dict[str, Any] = self.page.evaluate("axe.run()")
+        found: dict[str, Any] = self.page.evaluate(_RUN)
         return [
             f"{rule['id']}: {node['html'][:200]} {node['failureSummary']}"
             for rule in found["violations"]

@@ -12,7 +12,9 @@ from tests.deploy.engine import Engine, running_engine
 from tests.deploy.packages import NoEngineError
 from tests.deploy.project import EVERY_ADDRESS
 from tests.deploy.screenshots import RENEW
+from tests.deploy.served import APPS
 from tests.deploy.stage import load_fakes
+from tests.kit import answers, generate
 from tests.releases.snapshot import ROOT
 
 
@@ -50,6 +52,19 @@ def browser() -> Iterator[Browser]:
     """A running browser."""
     with chromium(ROOT / "build/browser") as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def browsed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The apps that a browser looks at, by their language."""
+    path = tmp_path_factory.mktemp("browsed")
+    both = ["openai", "anthropic"]
+    return {
+        language: generate(
+            folder, path / language, answers(providers=both, language=language, **given)
+        )
+        for language, given in APPS.items()
+    }
 
 
 @pytest.fixture(scope="session")

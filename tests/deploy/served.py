@@ -20,6 +20,18 @@ from tests.deploy.traffic import Week, write
 
 ADMIN, ALICE = "admin-0123456789", "alice-0123456789"
 START_SECONDS = 60.0
+# The answers of the apps that a browser looks at, by their language.
+APPS = {
+    "en": {
+        "project_name": "Field Notes",
+        "about": "An assistant for people who run things.",
+    },
+    "ko": {
+        "project_name": "현장 노트",
+        "about": "서비스를 운영하는 사람들을 위한 도우미입니다.",
+        "on_call_name": "김민지",
+    },
+}
 
 
 @dataclass
@@ -59,6 +71,7 @@ def serving(
             "OPENAI_INPUT_USD_PER_MTOK": "100",
             "OPENAI_OUTPUT_USD_PER_MTOK": "200",
             "PORT": str(port),
+            "PROVIDERS": "openai",
             "REQUESTS_PER_MINUTE": "1000",
             "REQUESTS_PER_MINUTE_PER_IP": "1000",
             **(changed or {}),

@@ -1,5 +1,6 @@
 """A generated app's operations page in a real browser."""
 
+import json
 import re
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ from tests.deploy.browser import DARK, LIGHT, Seen, in_every_light, opened
 from tests.deploy.monitoring import wait_for
 from tests.deploy.served import ADMIN, Served, serving, sign_in
 from tests.deploy.traffic import HOURS, a_week
-from tests.kit import ON_CALL, answers, generate
+from tests.kit import ON_CALL, run
 
 pytestmark = pytest.mark.deploy
 
@@ -27,14 +28,9 @@ REASON = "the bill of this month, which nobody has approved"
 
 
 @pytest.fixture(scope="module")
-def app(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate(folder, tmp_path_factory.mktemp("browser") / "app", answers())
-
-
-@pytest.fixture(scope="module")
-def served(app: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(browsed: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An app that has had a little traffic, all of it known."""
-    with serving(app, tmp_path_factory.mktemp("served")) as running:
+    with serving(browsed["en"], tmp_path_factory.mktemp("served")) as running:
         assert {running.ask() for _ in range(ANSWERED)} == {200}
         assert {running.ask(model="nobody's") for _ in range(REFUSED)} == {404}
         running.fake.next(running.fakes.Status(500))
@@ -223,6 +219,62 @@ def test_everything_can_be_done_by_keyboard(browser: Browser, served: Served) ->
         assert [text for text in seen.errors if "401" not in text] == []
 
 
+def test_a_failure_leads_to_its_log_line(browser: Browser, served: Served) -> None:
+    allowed = ["clipboard-read", "clipboard-write"]
+    with opened(browser, **LIGHT, permissions=allowed) as seen:
+        page = seen.page
+        sign_in(seen, served)
+        failure = page.locator("#failures-table tbody tr").first
+        expect(failure.locator("th")).to_have_text("error:providers_unavailable", timeout=LIVE_MS)
+        failure.get_by_role("button").click()
+        told = page.locator("#log-line")
+        expect(told).to_contain_text("(copied)")
+        command = told.locator("code").inner_text()
+        assert page.evaluate("navigator.clipboard.readText()") == command
+        # What it searches is the log that this app has written.
+        shown, _, search = command.partition(" | ")
+        assert shown == "docker compose logs --no-log-prefix app"
+        log = served.records.with_name("app.log")
+        lines = [json.loads(line) for line in run(log.parent, *search.split(), log).splitlines()]
+        (request,) = (line for line in lines if "duration_ms" in line)
+        assert request["error_code"] == "providers_unavailable"
+        assert request["request_id"] == failure.locator("code").inner_text()
+        assert seen.violations() == []
+        assert seen.errors == []
+
+
+def test_the_checklists_result_is_told_with_what_is_open(
+    browser: Browser, served: Served, browsed: dict[str, Path], axe: str
+) -> None:
+    kept = browsed["en"] / "app/checklist.json"
+
+    def item(number: str, *, checked: bool) -> dict[str, Any]:
+        title = {"en": f"Is {number} well?", "ko": f"{number} 은 잘 되는가?"}
+        return {"number": number, "title": title, "checked": checked}
+
+    items = [item("1.1", checked=True), item("4.2", checked=False)]
+    found = {"when": "2026-01-02T03:04:05Z", "commit": "abc1234-dirty", "kit": None, "items": items}
+    with opened(browser, **DARK) as seen:
+        page = seen.page
+        sign_in(seen, served)
+        section = page.locator("#checklist-report")
+        expect(section).to_contain_text("uv run checklist")
+        try:
+            kept.write_text(json.dumps(found))
+            expect(section).to_contain_text("2개 중 1개", timeout=LIVE_MS)
+            expect(section).to_contain_text("abc1234-dirty")
+            expect(section.locator("li")).to_have_text(["☐ 4.2 4.2 은 잘 되는가?"])
+            expect(page.locator("#attention a[href='#checklist']")).to_be_visible()
+            section.locator("summary").click()
+            expect(section.locator("tbody tr")).to_have_count(2)
+            assert section.locator(".scroll").evaluate("x => x.scrollWidth - x.clientWidth") <= 0
+            assert seen.barriers(axe) == []
+        finally:
+            kept.unlink()
+        assert seen.violations() == []
+        assert seen.errors == []
+
+
 @pytest.mark.parametrize("options", [LIGHT, DARK], ids=["mouse en", "touch ko"])
 def test_nobody_is_shut_out(
     browser: Browser, served: Served, axe: str, options: dict[str, Any]
@@ -258,7 +310,7 @@ def test_nobody_is_shut_out(
 
 
 def test_a_week_is_there_within_a_second_and_a_hundred_kilobytes(
-    browser: Browser, app: Path, tmp_path: Path
+    browser: Browser, browsed: dict[str, Path], tmp_path: Path
 ) -> None:
     week = a_week()
     week.spent["alice"] = 900_000_000
@@ -266,7 +318,7 @@ def test_a_week_is_there_within_a_second_and_a_hundred_kilobytes(
         counted.update({f"caller\tcaller{number}": 12_345_678 for number in range(20)})
     week.hours[0][0]["caller\talice"] = week.spent["alice"]
     caps = {"DAILY_COST_CAP_PER_CALLER_USD": "1"}
-    with serving(app, tmp_path, caps, week) as served, opened(browser, **LIGHT) as seen:
+    with serving(browsed["en"], tmp_path, caps, week) as served, opened(browser, **LIGHT) as seen:
         page = seen.page
         sign_in(seen, served)
         expect(page.locator("#operations")).to_be_visible()

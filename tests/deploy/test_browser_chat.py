@@ -12,7 +12,6 @@ from playwright.sync_api import Browser, expect
 from tests.deploy.browser import DARK, LIGHT, in_every_light, opened
 from tests.deploy.monitoring import wait_for
 from tests.deploy.served import ALICE, Served, begin_chat, serving
-from tests.kit import answers, generate
 
 pytestmark = pytest.mark.deploy
 
@@ -23,19 +22,17 @@ MARMALADE = "Marmalade is made of oranges."
 
 
 @pytest.fixture(scope="module")
-def english(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    path = tmp_path_factory.mktemp("english")
-    with serving(generate(folder, path / "app", answers()), path) as running:
+def english(browsed: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(browsed["en"], tmp_path_factory.mktemp("english")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def korean(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def korean(browsed: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An app that speaks Korean, and takes few questions a minute."""
     path = tmp_path_factory.mktemp("korean")
-    app = generate(folder, path / "app", answers(language="ko"))
     settings = {"APP_API_KEYS": f"alice:{ALICE},bob:{BOB}", "REQUESTS_PER_MINUTE": str(QUOTA)}
-    with serving(app, path, settings) as running:
+    with serving(browsed["ko"], path, settings) as running:
         yield running
 
 

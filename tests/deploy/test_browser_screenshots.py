@@ -9,22 +9,10 @@ from tests.deploy.browser import Seen, opened
 from tests.deploy.screenshots import MOMENT, RENEW, SCALE, Gallery
 from tests.deploy.served import Served, begin_chat, serving, sign_in
 from tests.deploy.traffic import CALLERS, a_week, timezone
-from tests.kit import answers, generate
 from tests.releases.snapshot import ROOT
 
 pytestmark = pytest.mark.deploy
 
-APPS = {
-    "en": {
-        "project_name": "Field Notes",
-        "about": "An assistant for people who run things.",
-    },
-    "ko": {
-        "project_name": "현장 노트",
-        "about": "서비스를 운영하는 사람들을 위한 도우미입니다.",
-        "on_call_name": "김민지",
-    },
-}
 QUESTIONS = {
     "en": "When should a client retry a failed model call?",
     "ko": "실패한 모델 호출은 언제 다시 시도해야 하나요?",
@@ -48,16 +36,14 @@ WIDTHS = {"chat": 1160, "ops": 1040, "phone": 390}
 
 @pytest.fixture(scope="module")
 def gallery(browser: Browser, pytestconfig: pytest.Config) -> Gallery:
-    renew = bool(pytestconfig.getoption(RENEW))
+    renew = bool(pytestconfig.getoption(RENEW, default=False))
     return Gallery(browser.new_page(), ROOT / "build/screenshots", ROOT / "docs/images", renew)
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_the_screenshots_show_what_there_is(
-    browser: Browser, folder: Path, tmp_path: Path, gallery: Gallery, language: str
+    browser: Browser, browsed: dict[str, Path], tmp_path: Path, gallery: Gallery, language: str
 ) -> None:
-    given = answers(providers=["openai", "anthropic"], language=language, **APPS[language])
-    app = generate(folder, tmp_path / "app", given)
     ending = "" if language == "en" else f".{language}"
     settings = {
         "APP_API_KEYS": ",".join(f"{name}:{name}-0123456789" for name in CALLERS),
@@ -65,9 +51,10 @@ def test_the_screenshots_show_what_there_is(
         "DAILY_COST_CAP_PER_CALLER_USD": "1.6",
         "OPENAI_INPUT_USD_PER_MTOK": "0.4",
         "OPENAI_OUTPUT_USD_PER_MTOK": "1.6",
+        "PROVIDERS": "openai,anthropic",
     }
     gallery.complaints.clear()
-    with serving(app, tmp_path, settings, a_week()) as served:
+    with serving(browsed[language], tmp_path, settings, a_week()) as served:
         for name, scheme in (("ops", "light"), ("phone", "dark"), ("chat", "light")):
             options = {
                 "color_scheme": scheme,

@@ -94,6 +94,7 @@ HAPPENINGS: list[tuple[str, list[dict[str, str]], str, dict[str, dict[str, str] 
             series("switched_off", "0x10 1x30 0x90", switch="spending"),
             series("switched_off", "0x10 1x90", switch="model:gpt-5"),
             series("switched_off", "1x90", switch="canary"),
+            series("switched_off", "1x90", switch="shadow"),
         ],
         "SwitchedOff",
         {"1h": None, "1h15m": {**TICKET, "switch": "model:gpt-5"}},

@@ -77,6 +77,7 @@ def test_retry_after_is_told_and_not_obeyed(fake: Any, lab: Lab, name: str, stre
         ({"retry-after": "Fri, 01 Jan 2021 00:00:00 GMT"}, 0),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "1e999"}, None),
+        ({"retry-after": "1e300"}, 86400),
         ({"retry-after": "tomorrow"}, None),
         ({}, None),
     ],

@@ -23,7 +23,7 @@ from app.stores.base import WARN_AT_PERCENT, Spending, Store
 # Whose caps are shown, whatever range is: those whose day it may have been.
 LAST_DAY = Range(HOUR, 25)
 # A target that has answered no process for so long fails for all of them.
-LATELY = Range(MINUTE, 3)
+LATELY = Range(MINUTE, 2)
 
 
 class Operations:

@@ -103,8 +103,8 @@ class ProviderError(Exception):
     """A provider's failure, translated.
 
     Never chained to the SDK's exception (`raise … from None`): that one carries the request's
-    headers, and with them the key. `retry_after` is in seconds. `usage` is what a broken stream
-    had reported so far: a lower bound.
+    headers, and with them the key. `retry_after` is in seconds, a day at most: clients are told it.
+    `usage` is what a broken stream had reported so far: a lower bound.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class ProviderError(Exception):
         self.kind = kind
         self.provider = provider
         self.status = status
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else min(retry_after, 86_400)
         self.usage = usage
 
     @property

@@ -120,8 +120,7 @@ class Screen:
         for message in messages:
             self._vault.keep_clear_of(message.text)
         checked: Counter[str] = Counter()
-        users = [place for place, message in enumerate(messages) if message.role == "user"]
-        newest = users[-1] if users else 0
+        newest = _newest_turn(messages)
         for text in stop:
             for hit in look(self._policy.on_input, text, checked=checked)[0]:
                 self._refuse(hit.rule, "input", "stop")
@@ -144,10 +143,11 @@ class Screen:
         moderation = self._policy.moderation
         if moderation is None:
             return
-        newest = next((m.text for m in reversed(messages) if m.role == "user"), "")
-        if not newest:
+        turn = messages[_newest_turn(messages) :]
+        asked = "\n\n".join(message.text for message in turn if message.role == "user")
+        if not asked.strip():
             return
-        flagged = await moderation.flags(newest, deadline)
+        flagged = await moderation.flags(asked, deadline)
         self.unjudged = flagged is None
         if flagged:
             self._record.policy_hit(PolicyHit(NAME, "block", "input"))
@@ -267,3 +267,14 @@ class Screen:
 
     def _note(self, rule: Rule, side: Side) -> None:
         self._record.policy_hit(PolicyHit(rule.name, rule.action, side))
+
+
+def _newest_turn(messages: tuple[Message, ...]) -> int:
+    """The place where it begins: all that the user has said since the last reply.
+
+    What is blank makes no turn: it would hide what stands before it.
+    """
+    said = [(place, item.role) for place, item in enumerate(messages) if item.text.strip()]
+    newest = max((place for place, role in said if role == "user"), default=0)
+    replies = (place for place, role in said if role == "assistant" and place < newest)
+    return max(replies, default=-1) + 1

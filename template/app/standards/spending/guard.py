@@ -17,6 +17,8 @@ from app.foundation.record import RequestRecord
 from app.foundation.settings import NANO_PER_USD, Settings
 from app.standards.spending.identity import Caller
 from app.stores.base import (
+    KEEP_DAYS,
+    WARN_AT_PERCENT,
     Admission,
     Admitted,
     Cap,
@@ -159,18 +161,38 @@ class Guard:
 
     async def settle(self, settlement: Settlement, request_id: str | None = None) -> None:
         """Settle for a request, or for no one's; however often that has to be tried."""
+        again = False
         for pause in (*SETTLE_PAUSES, None):
             try:
                 warning = await self._store.settle(settlement)
+                if warning is None and again:
+                    # It may have been settled the first time, and only the store's word was lost.
+                    warning = await self._due()
             except StoreUnavailableError:
                 if pause is None:
                     logger.error("settlement lost: the lease will charge the worst case")
                     return
+                again = True
                 await asyncio.sleep(pause)
             else:
-                if warning is not None:
-                    self._on_warning(warning, request_id)
+                await self._warn(warning, request_id)
                 return
+
+    async def _due(self) -> CapWarning | None:
+        """The day's warning, where the money says that it is due, given or not."""
+        limit, today = self._app_cap().limit_nano, await self._store.spending()
+        if today.settled_nano * 100 < limit * WARN_AT_PERCENT:
+            return None
+        return CapWarning(today.day, today.settled_nano, limit)
+
+    async def _warn(self, warning: CapWarning | None, request_id: str | None) -> None:
+        """Pass a warning on, unless somebody has: once a day. Without the store it passes."""
+        if warning is None:
+            return
+        with suppress(StoreUnavailableError):
+            if not await self._store.open_incident(f"cap_warning:{warning.day}", KEEP_DAYS * 86400):
+                return
+        self._on_warning(warning, request_id)
 
     def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run something that must end even when the request that asked for it is cancelled."""
@@ -190,7 +212,7 @@ class Guard:
                 except StoreUnavailableError:
                     break
                 for warning in reaped.warnings:
-                    self._on_warning(warning, None)
+                    await self._warn(warning, None)
                 more = reaped.more
                 await asyncio.sleep(REAP_PAUSE_SECONDS)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -227,6 +227,9 @@ class Metrics:
         for code, kind in KINDS.items():
             if kind.status >= 500:
                 self._refusals.labels(code)
+        for arm in get_args(Arm) if canary_ratio else ():
+            for slo in ("availability", "latency"):
+                self._canary.labels(arm, slo, "bad")
         share = _gauge("canary_ratio", "The share of end users for the candidate.", canary_ratio)
         self._stated = (*self._stated, share)
 

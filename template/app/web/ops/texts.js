@@ -21,7 +21,7 @@ const en = {
   allWell: "Nothing needs you.",
   isOff: (name, by, why) => `${name} is switched off by ${by}: ${why}`,
   isCutOff: (provider) => `${provider} fails and is spared by this process.`,
-  isFailing: (provider) => `Every call to ${provider} has failed in the last minutes.`,
+  isFailing: (provider) => `Every call to ${provider} has failed for a minute or two.`,
   isBurning: (slo) => `The error budget of "${slo}" burns too fast.`,
   isDear: (percent) => `${percent} of today's cap is spent.`,
   isDearCaller: (name, percent) => `${name} has spent ${percent} of its cap for today.`,
@@ -83,7 +83,7 @@ const en = {
   slo_refusal: "not refused",
 
   providers: "Providers",
-  providersNote: "A target fails when no call of the last minutes was answered, over all processes. Each process cuts one off by itself: that state is of the process that answered now. The counts are over all.",
+  providersNote: "A target fails when no call of the last minute or two was answered, over all processes. Each process cuts one off by itself: that state is of the process that answered now. The counts are over all.",
   provider: "Provider and model",
   state: "State",
   works: "in use",
@@ -111,7 +111,7 @@ const en = {
   nothing: "nothing",
 
   recentFailures: "Recent failures",
-  failuresNote: "The request ID is in each of its log lines, and in its trace. What was asked is not shown here: uv run failures list and export read it.",
+  failuresNote: "The request ID is in each of its log lines, and in its trace. What was asked is not shown here: the command failures reads it, as RUNBOOK.md says.",
   cause: "Cause",
   last: "Last",
   firstRequest: "Request",
@@ -178,7 +178,7 @@ const ko = {
   allWell: "확인할 것이 없습니다.",
   isOff: (name, by, why) => `${name} 꺼짐(${by}): ${why}`,
   isCutOff: (provider) => `${provider} 호출이 계속 실패해 이 프로세스가 잠시 쓰지 않습니다.`,
-  isFailing: (provider) => `최근 몇 분 동안 ${provider} 호출이 모두 실패했습니다.`,
+  isFailing: (provider) => `최근 1~2분 동안 ${provider} 호출이 모두 실패했습니다.`,
   isBurning: (slo) => `'${slo}' 오류 예산이 너무 빨리 줄고 있습니다.`,
   isDear: (percent) => `오늘 한도의 ${percent}를 썼습니다.`,
   isDearCaller: (name, percent) => `${name} 호출자가 오늘 한도의 ${percent}를 썼습니다.`,
@@ -240,7 +240,7 @@ const ko = {
   slo_refusal: "거절하지 않음",
 
   providers: "제공자",
-  providersNote: "최근 몇 분 동안 어느 프로세스의 호출에도 답이 없으면 실패 중으로 표시합니다. 차단은 프로세스마다 따로 판단하며, 표시된 것은 지금 응답한 프로세스의 상태입니다. 횟수는 모든 프로세스의 합입니다.",
+  providersNote: "최근 1~2분 동안 어느 프로세스의 호출에도 답이 없으면 실패 중으로 표시합니다. 차단은 프로세스마다 따로 판단하며, 표시된 것은 지금 응답한 프로세스의 상태입니다. 횟수는 모든 프로세스의 합입니다.",
   provider: "제공자와 모델",
   state: "상태",
   works: "사용 중",
@@ -268,7 +268,7 @@ const ko = {
   nothing: "없음",
 
   recentFailures: "최근 실패",
-  failuresNote: "요청 ID는 로그의 모든 줄과 트레이스에 있습니다. 질문 내용은 여기에 나오지 않으며 uv run failures list 와 export 로 볼 수 있습니다.",
+  failuresNote: "요청 ID는 로그의 모든 줄과 트레이스에 있습니다. 질문 내용은 여기에 나오지 않으며, RUNBOOK.md에 있는 failures 명령으로 볼 수 있습니다.",
   cause: "원인",
   last: "마지막",
   firstRequest: "요청",
