@@ -9,7 +9,6 @@ import time
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
-from pydantic.types import FailFast
 
 from app.foundation.errors import AppError
 from app.foundation.record import RequestRecord
@@ -64,7 +63,7 @@ class ChatMessage(BaseModel):
 
     model_config = _Strict
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], FailFast()]
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)]
 
     @model_validator(mode="before")
     @classmethod
@@ -140,7 +139,7 @@ class ChatRequest(BaseModel):
     model_config = _Strict
 
     model: str = "auto"
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=20_000), FailFast()]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=20_000, fail_fast=True)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
