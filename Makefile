@@ -42,8 +42,9 @@ test-checklist: $(READY)
 test-fire: $(READY)
 	pytest -n 3 tests/test_stores.py $(ARGS)
 
+# What needs Docker's engine in one process, the rest in another.
 test-deploy: $(READY)
-	pytest tests/deploy $(ARGS)
+	pytest -n 2 --dist loadgroup tests/deploy $(ARGS)
 
 # The browser tests take them, and fail where docs/images has others.
 screenshots: $(READY)

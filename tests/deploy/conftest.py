@@ -71,3 +71,12 @@ def browsed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def axe() -> str:
     """The script of axe."""
     return fetch_axe(ROOT / "build/axe")
+
+
+# First, since pytest-xdist reads the groups in the same hook.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process has the engine and all that runs on it; another has the rest, beside it."""
+    for item in items:
+        uses_engine = "engine" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("engine" if uses_engine else "rest"))
