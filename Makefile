@@ -4,7 +4,7 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: help app test test-apps test-checklist test-fire test-deploy screenshots bench lint lock files snapshot clean
+.PHONY: help app test test-apps test-checklist test-fire test-deploy deploy-engine deploy-rest screenshots bench lint lock files snapshot clean
 
 help:
 	@echo "make app                    generate an app with the defaults and start it on the demo provider"
@@ -42,9 +42,15 @@ test-checklist: $(READY)
 test-fire: $(READY)
 	pytest -n 3 tests/test_stores.py $(ARGS)
 
-# What needs Docker's engine in one process, the rest in another.
+# What needs Docker's engine in one process, the rest in another: both mostly wait.
 test-deploy: $(READY)
-	pytest -n 2 --dist loadgroup tests/deploy $(ARGS)
+	$(if $(ARGS),pytest tests/deploy $(ARGS),$(MAKE) --jobs=2 --keep-going --output-sync=target deploy-engine deploy-rest)
+
+deploy-engine:
+	pytest tests/deploy -m engine
+
+deploy-rest:
+	pytest tests/deploy -m "not engine"
 
 # The browser tests take them, and fail where docs/images has others.
 screenshots: $(READY)

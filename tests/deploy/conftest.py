@@ -73,10 +73,10 @@ def axe() -> str:
     return fetch_axe(ROOT / "build/axe")
 
 
-# First, since pytest-xdist reads the groups in the same hook.
+# First, since `-m` is looked at in the same hook.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process has the engine and all that runs on it; another has the rest, beside it."""
+    """Mark what runs on Docker's engine: `make test-deploy` runs the rest beside it."""
     for item in items:
-        uses_engine = "engine" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("engine" if uses_engine else "rest"))
+        if "engine" in getattr(item, "fixturenames", ()):
+            item.add_marker("engine")
