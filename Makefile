@@ -33,14 +33,14 @@ test: lint
 
 # All at once: an app's tests mostly wait.
 test-apps: $(READY)
-	pytest -n 4 -m apps tests/test_apps.py $(ARGS)
+	pytest -n 3 -m apps tests/test_apps.py $(ARGS)
 
 test-checklist: $(READY)
 	CHECKLIST_JOBS=2 pytest -n 2 tests/checklist $(ARGS)
 
 # The stores side by side: a run of one mostly waits, for leases and time limits.
 test-fire: $(READY)
-	pytest -n 3 tests/test_stores.py $(ARGS)
+	pytest -n 2 tests/test_stores.py $(ARGS)
 
 # What needs Docker's engine in one process, the rest in another: both mostly wait.
 test-deploy: $(READY)

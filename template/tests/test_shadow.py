@@ -253,11 +253,14 @@ def test_a_candidate_that_is_switched_off_is_not_mirrored_to(
 ) -> None:
     app = start_app(shadow_percent=100, shadow_daily_cost_cap_usd=1, **ON_TRIAL)
     with app.http() as http, app.http("admin") as operator:
-        ask(http)
+        ask(http, temperature=0)
         until(lambda: outcomes(app) == {"answered": 1})
         turn = {"name": f"model:{CANDIDATE}", "off": True, "why": "the bill"}
         assert operator.post("/ops/switches", json=turn).status_code == 200
         time.sleep(SEEN_SECONDS)
+        # The look goes on beside an answer, and one from the cache is not mirrored.
+        assert ask(http, temperature=0).headers["x-cache"] == "HIT"
+        until(lambda: app.log_lines(message="switched off"))
         for _ in range(4):
             assert ask(http).status_code == 200
         until(lambda: outcomes(app) == {"answered": 1, "switched_off": 4})
