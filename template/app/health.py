@@ -32,11 +32,11 @@ class Health:
     async def metrics(self) -> tuple[bytes, str]:
         """The metrics' text and its media type; without what the store knows when it is down."""
         spending: Spending | None = None
-        off: set[str] = set()
+        switches: dict[str, bool] | None = None
         with suppress(StoreUnavailableError):
-            off = {item.name for item in await self._switches.listed()}
             spending = await self._store.spending()
-        switches = {name: name in off for name in self._switches.names} if spending else None
+            off = {item.name for item in await self._switches.listed()}
+            switches = {name: name in off for name in self._switches.names}
         return await self._metrics.render(spending, switches)
 
     async def _store_state(self) -> str:
