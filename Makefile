@@ -31,7 +31,7 @@ app: $(READY)
 test: lint
 	pytest -n 3 --dist worksteal -m "not apps" --ignore=tests/deploy --ignore=tests/checklist $(ARGS)
 
-# All at once: an app's tests mostly wait.
+# Three at once: an app's tests mostly wait.
 test-apps: $(READY)
 	pytest -n 3 -m apps tests/test_apps.py $(ARGS)
 
