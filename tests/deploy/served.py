@@ -1,4 +1,4 @@
-"""A generated app as it runs in production, over plain HTTP, for a browser."""
+"""A generated app as it runs in production, over plain HTTP: for a browser, and for tools."""
 
 import os
 import subprocess
@@ -56,7 +56,7 @@ def serving(
 ) -> Iterator[Served]:
     """The app with its records in `folder`, which a week is written into before it starts."""
     fakes, port = load_fakes(app, "fake_of_browser"), free_port()
-    with fakes.FakeProvider() as fake, (folder / "app.log").open("wb") as log:
+    with fakes.FakeProvider() as fake:
         settings = {
             "ADMIN_TOKEN": ADMIN,
             "ANTHROPIC_API_KEY": "sk-provider-0123456789",
@@ -79,6 +79,19 @@ def serving(
         environment = {"PATH": os.environ["PATH"], **settings}
         if week:
             write(week, app, environment)
+        with in_production(app, folder, environment) as http:
+            yield Served(f"http://127.0.0.1:{port}", folder / "app.db", http, fake, fakes)
+
+
+@contextmanager
+def in_production(
+    app: Path, folder: Path, environment: Mapping[str, str], patience: float = START_SECONDS
+) -> Iterator[httpx2.Client]:
+    """The app as it runs in production, with its log in `folder`; a caller's client.
+
+    It must be up after `patience` seconds.
+    """
+    with (folder / "app.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", "from app.cli import serve; serve()"],
             cwd=app,
@@ -86,15 +99,15 @@ def serving(
             stdout=log,
             stderr=log,
         )
-        headers = {"Authorization": f"Bearer {ALICE}"}
-        url = f"http://127.0.0.1:{port}"
-        try:
-            with httpx2.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as http:
-                wait_for("the app", lambda: http.get("/healthz").is_success, START_SECONDS)
-                yield Served(url, folder / "app.db", http, fake, fakes)
-        finally:
-            process.terminate()
-            process.wait(30)
+    headers = {"Authorization": f"Bearer {ALICE}"}
+    url = f"http://127.0.0.1:{environment['PORT']}"
+    try:
+        with httpx2.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as client:
+            wait_for("the app", lambda: client.get("/healthz").is_success, patience)
+            yield client
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def sign_in(seen: Seen, served: Served, token: str = ADMIN) -> None:

@@ -9,8 +9,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.deploy.aws import free_port
 from tests.deploy.monitoring import (
+    START_SECONDS,
     Monitoring,
     Receiver,
     check_rules,
@@ -31,6 +30,7 @@ from tests.deploy.monitoring import (
     wait_for,
     without_annotations,
 )
+from tests.deploy.served import ADMIN, ALICE, in_production
 from tests.deploy.stage import load_fakes
 from tests.kit import ON_CALL, TEMPLATE, answers, generate, run
 from tests.releases.snapshot import ROOT
@@ -47,7 +47,6 @@ RULES = yaml.safe_load(RULES_FILE.read_text(encoding="utf-8"))
 RECORDED, ALERTS = (group["rules"] for group in RULES["groups"])
 DASHBOARD = json.loads((TEMPLATE / "deploy/grafana/dashboard.json").read_text(encoding="utf-8"))
 NAMED = f"{ON_CALL['on_call_name']}, {ON_CALL['on_call_contact']}"
-ADMIN, ALICE = "admin-0123456789", "alice-0123456789"
 TOLD = {"summary", "summary_ko", "description", "runbook", "requests", "requests_ko", "on_call"}
 GONE = {"AppDown", "InstanceDown"}
 MINUTES = {"m": 1, "h": 60, "d": 24 * 60}
@@ -359,28 +358,6 @@ def production(folder: Path, port: int, provider: str) -> dict[str, str]:
     }
 
 
-@contextmanager
-def serving(app: Path, folder: Path, environment: dict[str, str]) -> Iterator[httpx2.Client]:
-    """The app as it runs in production; a caller's client."""
-    with (folder / "app.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from app.cli import serve; serve()"],
-            cwd=app,
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-    headers = {"Authorization": f"Bearer {ALICE}"}
-    url = f"http://127.0.0.1:{environment['PORT']}"
-    try:
-        with httpx2.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as client:
-            wait_for("the app", lambda: client.get("/healthz").is_success)
-            yield client
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 def ask(client: httpx2.Client, count: int, text: str = "Hello") -> set[int]:
     """The statuses of so many answers, each to another end user."""
     found = set()
@@ -412,7 +389,7 @@ def test_who_is_on_call_hears_of_a_failing_provider_and_of_a_dead_app(
         monitoring(tools, app, tmp_path, f"127.0.0.1:{port}", ADMIN, receiver) as prometheus,
     ):
         environment = production(tmp_path, port, fake.openai_base_url)
-        with serving(app, tmp_path, environment) as client:
+        with in_production(app, tmp_path, environment, START_SECONDS) as client:
             wait_for("a scrape", lambda: prometheus.value('up{job="app"} == 1'))
             assert ask(client, 18) == {200}
             assert ask(client, 1, "My card is 4111 1111 1111 1111.") == {200}
