@@ -29,11 +29,12 @@ class Telemetry:
         self._tracer: Tracer | None = None
         self._flushers: list[Callable[[], object]] = []
         self._closers: list[Callable[[], object]] = []
+        sends = settings.sentry_dsn or settings.otel_exporter_otlp_endpoint
+        release = release_of(settings, name) if sends else ""  # it reads all of the app's files
         if settings.sentry_dsn is not None:
             from app.standards.visibility import sentry
 
             dsn = settings.sentry_dsn.get_secret_value()
-            release = release_of(settings, name)
             prompts = settings.log_prompts
             flush = sentry.start(dsn, settings.app_env, release, redactor, prompts=prompts)
             self._flushers.append(flush)
@@ -44,7 +45,7 @@ class Telemetry:
             endpoint = settings.otel_exporter_otlp_endpoint
             about = {
                 "service.name": name,
-                "service.version": release_of(settings, name),
+                "service.version": release,
                 "deployment.environment.name": settings.app_env,
             }
             share = settings.otel_traces_sampler_arg
