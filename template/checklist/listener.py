@@ -11,11 +11,14 @@ from typing import Self
 class Listener:
     """Use it as a context manager. With `hang` it takes a request and never answers it.
 
-    `answer` is what it says, as JSON. It can `die`, and `revive` at the same address.
+    `answer` is what it says, as JSON. It can `die`, and `revive` at the same address. While it is
+    `busy` it takes nothing and says 503, and what came is in `turned_away`.
     """
 
     def __init__(self, *, hang: bool = False, answer: bytes = b"") -> None:
         self.received: list[tuple[str, bytes]] = []  # each request's path and body
+        self.turned_away: list[str] = []
+        self.busy = False
         self._over = threading.Event()
         listener = self
 
@@ -24,6 +27,10 @@ class Listener:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
+                if listener.busy:
+                    listener.turned_away.append(body.decode("utf-8", "replace"))
+                    self.send_error(503)
+                    return
                 listener.received.append((self.path, body))
                 if hang:
                     listener._over.wait()
