@@ -23,7 +23,7 @@ def dev() -> None:
     """Serve on this machine and reload when a file changes; the demo provider without a key."""
     import uvicorn
 
-    from app.preflight import check_environment, check_store, taken_port
+    from app.preflight import check_environment, check_store, taken_port, tell_mistyped
     from app.standards.visibility.logs import configure_logs
 
     _go_home()
@@ -31,6 +31,7 @@ def dev() -> None:
     if os.environ["PROVIDERS"] == "demo":
         print("No provider key is set, so the demo provider answers. Put a key in .env.")
     _index_documents()
+    tell_mistyped()
     settings = check_environment(taken_port)
     asyncio.run(check_store(settings))
     configure_logs(settings)  # of this process: each worker configures its own
@@ -53,11 +54,12 @@ def serve(factory: str = FACTORY) -> None:
     import uvicorn
 
     from app.edge.head import HeadLimit
-    from app.preflight import check_environment, check_store, stale_index
+    from app.preflight import check_environment, check_store, stale_index, tell_mistyped
     from app.standards.visibility.logs import configure_logs
 
     _go_home()
     # Checked once, here, before any worker starts or the port opens.
+    tell_mistyped()
     settings = check_environment(stale_index)
     asyncio.run(check_store(settings))
     configure_logs(settings)  # of this process: each worker configures its own

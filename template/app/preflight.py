@@ -30,10 +30,14 @@ PROMPT = Path(__file__).parent / "yours/system_prompt.md"
 
 def check_environment(*more: Check) -> Settings:
     """The settings; or every problem at once on standard error, and exit code 78."""
+    return load_or_exit(further_problems, _yours_problems, _index_problems, *more)
+
+
+def tell_mistyped() -> None:
+    """Say on standard error which names in `.env` are nearly a setting's, and do nothing."""
     messages = load_messages(load_project().language)
     for name, meant in mistyped(Settings.model_fields).items():
         print(messages.text("environment.mistyped", name=name, meant=meant), file=sys.stderr)
-    return load_or_exit(further_problems, _yours_problems, _index_problems, *more)
 
 
 def taken_port(settings: Settings) -> list[Problem]:

@@ -1,12 +1,17 @@
 """A server that speaks OpenAI's moderation wire, and does as it is told."""
 
+import gzip
 import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
-Way = Literal["judge", "fail", "hang", "garbage", "nonsense", "nothing"]
+from app.providers.formats import MAX_ANSWER_BYTES
+
+Way = Literal["judge", "fail", "hang", "garbage", "nonsense", "nothing", "bomb", "deep"]
+# More than any answer may have, in a few KB.
+BOMB = gzip.compress(b" " * (MAX_ANSWER_BYTES + 1) + b'{"results": [{"flagged": false}]}')
 
 
 class Moderator:
@@ -29,6 +34,8 @@ class Moderator:
                 status, content = own._answer(body)
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
+                if content is BOMB:
+                    self.send_header("Content-Encoding", "gzip")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
@@ -49,6 +56,10 @@ class Moderator:
             return 200, b'{"results": 7}'
         if self.way == "nothing":
             return 200, b'{"results": []}'
+        if self.way == "deep":
+            return 200, b"[" * 100_000
+        if self.way == "bomb":
+            return 200, BOMB
         flagged = "flagword" in body["input"]
         result = {"flagged": flagged, "categories": {"violence": flagged}, "category_scores": {}}
         told = {"id": f"modr-{time.time()}", "model": body["model"], "results": [result]}

@@ -16,6 +16,7 @@ from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.foundation.settings import InvalidSettingsError, Settings, read_settings
 from app.preflight import PROMPT
+from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider
 from tests.running import ROOT, clean_environment, production
 from tests.servers import store_environment
@@ -249,3 +250,11 @@ def test_what_is_started_from_a_folder_of_the_project_reads_its_env(tmp_path: Pa
     assert str(port) in "".join(said)
     (tmp_path / ".env").write_text(env, encoding="utf-16")
     assert "  .env: " in dev()
+
+
+def test_a_slip_in_env_is_told_once_however_many_workers(
+    start_app: StartApp, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("DAILY_COST_CAP=1\n", encoding="utf-8")
+    app = start_app(workers=2, app_env="development", log_format="json")
+    assert app.log().count("DAILY_COST_CAP_USD") == 1

@@ -16,7 +16,7 @@ from tests.test_policy import ask
 
 SECONDS = 0.5
 MARGIN = 2.0
-FAILURES: list[Way] = ["fail", "hang", "garbage", "nonsense", "nothing"]
+FAILURES: list[Way] = ["fail", "hang", "garbage", "nonsense", "nothing", "bomb", "deep"]
 
 
 @pytest.fixture

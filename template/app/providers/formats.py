@@ -100,3 +100,15 @@ def check_size(size: int) -> None:
     """Raise `httpx2.DecodingError` where an answer, or one event of it, does not end."""
     if size > MAX_ANSWER_BYTES:
         raise httpx2.DecodingError("an answer without an end")
+
+
+async def read_body(response: httpx2.Response) -> bytearray:
+    """All of a body. Raises `httpx2.DecodingError` for one without an end, an error's too."""
+    content = bytearray()
+    try:
+        async for chunk in response.aiter_bytes():
+            content += chunk
+            check_size(len(content))
+    finally:
+        await response.aclose()
+    return content

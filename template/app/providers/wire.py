@@ -19,7 +19,7 @@ from app.providers.base import (
     Usage,
 )
 from app.providers.failures import error_inside, not_transported, refused
-from app.providers.formats import EventDecoder, check_size, encode, parse
+from app.providers.formats import EventDecoder, encode, parse, read_body
 
 DRAIN_SECONDS = 0.1
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
@@ -115,7 +115,7 @@ class HttpProvider(ABC):
             response = await self._client.send(request, stream=True)
             if response.is_success:
                 return response
-            failure = refused(self.name, response, await _content(response))
+            failure = refused(self.name, response, await read_body(response))
         except TRANSPORT_ERRORS as error:
             failure = not_transported(self.name, error)
         raise failure
@@ -137,7 +137,7 @@ class HttpProvider(ABC):
 
     async def _whole(self, response: httpx2.Response) -> Answer:
         try:
-            data = parse(await _content(response))
+            data = parse(await read_body(response))
             failure = error_inside(self.name, data)
             if failure is None:
                 return self.answer(data)
@@ -161,18 +161,6 @@ def client_options(connection: Connection) -> dict[str, Any]:
     timeout = httpx2.Timeout(**asdict(connection.timeouts))
     limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
     return {"timeout": timeout, "limits": limits, "follow_redirects": False}
-
-
-async def _content(response: httpx2.Response) -> bytearray:
-    """All of a body. Raises `httpx2.DecodingError` for one without an end, an error's too."""
-    content = bytearray()
-    try:
-        async for chunk in response.aiter_bytes():
-            content += chunk
-            check_size(len(content))
-    finally:
-        await response.aclose()
-    return content
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:

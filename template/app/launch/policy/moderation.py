@@ -10,7 +10,7 @@ from loguru import logger
 
 from app.foundation.errors import AppError
 from app.foundation.settings import Settings
-from app.providers.formats import encode
+from app.providers.formats import encode, parse, read_body
 from app.standards.availability.deadline import Deadline
 
 URL = "https://api.openai.com/v1"
@@ -41,14 +41,17 @@ class Moderation:
         Raises `AppError` where it must not.
         """
         try:
-            async with deadline.limit(self._seconds):
-                answer = await self._client.post(
+            async with (
+                deadline.limit(self._seconds),
+                self._client.stream(
+                    "POST",
                     self._url,
                     content=encode({"model": MODEL, "input": text}),
                     headers={"Content-Type": "application/json"},
-                )
-            answer.raise_for_status()
-            flags = [bool(result["flagged"]) for result in answer.json()["results"]]
+                ) as response,
+            ):
+                answer = parse(await read_body(response.raise_for_status()))
+            flags = [bool(result["flagged"]) for result in answer["results"]]
             return flags[0] or any(flags)  # without a result nobody has judged: a LookupError
         except (
             TimeoutError,
@@ -57,6 +60,7 @@ class Moderation:
             ValueError,
             LookupError,
             TypeError,
+            RecursionError,
         ) as error:
             logger.warning("moderation failed", kind=type(error).__name__, mode=self.mode)
             if deadline.over:
