@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.stores.base import Store
+from tests.collector import Collector
 from tests.fake_provider import FakeProvider
 from tests.running import SERVE, RunningApp, index_documents, production, running_app
 from tests.servers import store_url
@@ -76,6 +77,13 @@ def webhook() -> Iterator[Webhook]:
     hook = Webhook()
     yield hook
     hook.close()
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    """A listener for traces and error reports; give its `port` to their settings."""
+    with Collector() as listening:
+        yield listening
 
 
 @pytest.fixture

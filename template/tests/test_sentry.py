@@ -65,12 +65,6 @@ router.prefix = _prefix
 
 
 @pytest.fixture(scope="module")
-def collector() -> Iterator[Collector]:
-    with Collector() as listening:
-        yield listening
-
-
-@pytest.fixture(scope="module")
 def reporting(
     collector: Collector, shared_fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningApp]:

@@ -22,12 +22,6 @@ PARENT = "b7ad6b7169203331"
 
 
 @pytest.fixture(scope="module")
-def collector() -> Iterator[Collector]:
-    with Collector() as listening:
-        yield listening
-
-
-@pytest.fixture(scope="module")
 def traced(
     collector: Collector, shared_fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningApp]:

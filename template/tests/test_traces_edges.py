@@ -23,12 +23,6 @@ from tests.test_canary import CANDIDATE, FIRST, ON_TRIAL, PROVEN
 from tests.test_traces import CHAT, PARENT, QUESTION, ask, by_name, facts
 
 
-@pytest.fixture(scope="module")
-def collector() -> Iterator[Collector]:
-    with Collector() as listening:
-        yield listening
-
-
 def traced(collector: Collector, fake: FakeProvider, **changes: Any) -> dict[str, Any]:
     """Settings of an app whose traces are collected."""
     endpoint = f"http://127.0.0.1:{collector.port}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
+from tests.deploy.debian import Debian
 from tests.kit import run
 
 PACKAGE = "chromium-headless-shell"
@@ -157,7 +158,11 @@ def _fetch(cache: Path) -> tuple[Path, dict[str, str]]:
     wanted = " ".join((*FONTS, *(() if installed else (PACKAGE,))))
     complete = cache / "complete"
     if not complete.exists() or complete.read_text() != wanted:
-        _download(cache, installed)
+        debian = Debian(cache, installed=True)
+        # Fonts are those of the tests alone, whatever the machine has.
+        debian.alone(*FONTS, into=cache / "fonts")
+        if not installed:
+            debian.with_all_they_need(PACKAGE, into=root)
         complete.write_text(wanted)
     (cache / "fonts.conf").write_text(_FONTS_CONF.format(cache=cache))
     environment = {"FONTCONFIG_FILE": str(cache / "fonts.conf")}
@@ -166,27 +171,3 @@ def _fetch(cache: Path) -> tuple[Path, dict[str, str]]:
     libraries = sorted({str(path.parent) for path in root.glob("usr/lib/**/*.so*")})
     program = root / INSTALLED.relative_to("/")
     return program, {**environment, "LD_LIBRARY_PATH": ":".join(libraries)}
-
-
-def _download(cache: Path, installed: bool) -> None:
-    shutil.rmtree(cache, ignore_errors=True)
-    for folder in ("state/lists/partial", "apt/archives/partial", "fonts", "root"):
-        (cache / folder).mkdir(parents=True)
-    # What this machine has already is not brought again; its own state stays as it is.
-    options = {
-        "APT::Sandbox::User": "root",
-        "Dir::Cache": cache / "apt",
-        "Dir::State": cache / "state",
-        "Dir::State::status": "/var/lib/dpkg/status",
-    }
-    settings = [f"-o{name}={value}" for name, value in options.items()]
-    run(cache, "apt-get", "-qq", *settings, "update")
-    # Fonts, though, are those of the tests alone, whatever the machine has.
-    run(cache / "fonts", "apt-get", "-qq", *settings, "download", *FONTS)
-    if not installed:
-        bring = ("install", "--yes", "--no-install-recommends", "--download-only")
-        run(cache, "apt-get", "-qq", *settings, *bring, PACKAGE)
-    for folder, target in (("apt/archives", "root"), ("fonts", "fonts")):
-        for package in (cache / folder).glob("*.deb"):
-            run(cache, "dpkg-deb", "--extract", package, target)
-            package.unlink()

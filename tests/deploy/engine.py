@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.deploy.debian import KEYRING
 from tests.deploy.images import import_images
 from tests.deploy.leftovers import clear_leftovers, new_folder, remove
-from tests.deploy.packages import KEYRING, NoEngineError, Packages
+from tests.deploy.packages import NoEngineError, Packages
 from tests.kit import run
 
 START_SECONDS = 30.0

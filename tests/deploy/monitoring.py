@@ -4,7 +4,6 @@ intervals are the test's own.
 """
 
 import json
-import re
 import shutil
 import subprocess
 import time
@@ -19,11 +18,11 @@ import httpx2
 import yaml
 
 from tests.deploy.aws import free_port
+from tests.deploy.debian import Debian
 from tests.kit import run
 
 SUITE = "trixie"  # the first Debian whose Alertmanager reads a webhook's address from a file
 PACKAGES = ("busybox", "prometheus", "prometheus-alertmanager", "promtool")
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 START_SECONDS = 20.0
 
 T = TypeVar("T")
@@ -35,27 +34,7 @@ def fetch_tools(cache: Path) -> Path:
     complete = cache / "complete"
     if complete.exists() and complete.read_text() == wanted:
         return programs
-    shutil.rmtree(cache, ignore_errors=True)
-    for folder in ("state/lists/partial", "apt/archives/partial", "tools"):
-        (cache / folder).mkdir(parents=True)
-    (cache / "empty").touch()
-    mirror = re.search(r"'(\S+/debian/)dists/", run(cache, "apt-get", "update", "--print-uris"))
-    assert mirror, "apt knows no mirror of Debian, and Prometheus comes from there"
-    (cache / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror[1]} {SUITE} main\n")
-    options = {
-        "APT::Sandbox::User": "root",
-        "Dir::Cache": cache / "apt",
-        "Dir::Etc::SourceList": cache / "sources.list",
-        "Dir::Etc::SourceParts": "/dev/null",
-        "Dir::State": cache / "state",
-        "Dir::State::status": cache / "empty",
-    }
-    settings = [f"-o{name}={value}" for name, value in options.items()]
-    run(cache, "apt-get", "-qq", *settings, "update")
-    run(cache, "apt-get", "-qq", *settings, "download", *PACKAGES)
-    for package in cache.glob("*.deb"):
-        run(cache, "dpkg-deb", "--extract", package, "tools")
-        package.unlink()
+    Debian(cache, SUITE).alone(*PACKAGES, into=cache / "tools")
     complete.write_text(wanted)
     return programs
 

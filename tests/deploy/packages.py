@@ -1,13 +1,11 @@
 """Debian packages for the throwaway engine and its images, unpacked and not installed."""
 
-import re
 import shutil
 from pathlib import Path
 
-from tests.kit import run
+from tests.deploy.debian import Debian, NoMirrorError, suite_of_this_machine
 
 SUITE = "trixie"  # the Debian that has Python 3.13, and that the public image is made of
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 ENGINE_PACKAGES = ("containerd", "docker-buildx", "docker-cli", "docker-compose", "docker.io")
 # These need the libraries of the Debian that runs here.
 HOST_PACKAGES = ("runc", "tini")
@@ -50,31 +48,23 @@ class Packages:
         )
         if self._complete.exists() and self._complete.read_text() == wanted:
             return
-        shutil.rmtree(self._cache, ignore_errors=True)
-        for folder in ("sources", "state/lists/partial", "apt/archives/partial", "engine/deb"):
-            (self._cache / folder).mkdir(parents=True)
-        (self._cache / "empty").touch()
-        here = _suite_of_this_machine()
-        mirror = self._mirror()
-        for suite in {SUITE, here}:
-            (self._cache / f"sources/{suite}.list").write_text(
-                f"deb [signed-by={KEYRING}] {mirror} {suite} main\n"
-            )
-        self._apt("update")
-        downloads = self.engine / "deb"
-        names = [f"{name}/{SUITE}" for name in ENGINE_PACKAGES]
-        names += [f"{name}/{here}" for name in HOST_PACKAGES]
-        self._apt("download", *names, folder=downloads)
-        self._unpack(downloads, self.engine)
+        here = suite_of_this_machine(SUITE)
+        try:
+            debian = Debian(self._cache, *{SUITE, here})
+        except NoMirrorError as error:
+            raise NoEngineError(f"no Docker engine runs here, and {error}") from None
+        debian.alone(
+            *(f"{name}/{SUITE}" for name in ENGINE_PACKAGES),
+            *(f"{name}/{here}" for name in HOST_PACKAGES),
+            into=self.engine,
+        )
         # For apt nothing is installed, so it brings everything that an image's packages need.
-        bring = ("install", "--yes", "--no-install-recommends", "--download-only")
-        for wanted_in, root in (
+        for packages, root in (
             (IMAGE_PACKAGES, self.image),
             (SERVICE_PACKAGES, self.services),
             (FIREWALL_PACKAGES, self.firewall),
         ):
-            self._apt(*bring, *wanted_in)
-            self._unpack(self._cache / "apt/archives", root)
+            debian.with_all_they_need(*packages, into=root)
         self._wrap_iptables()
         for unread in ("usr/share/doc", "usr/share/locale", "usr/share/man"):
             shutil.rmtree(self.services / unread, ignore_errors=True)
@@ -90,37 +80,3 @@ class Packages:
             f' --argv0 iptables {self.firewall}/usr/sbin/xtables-nft-multi "$@"\n'
         )
         wrapper.chmod(0o755)
-
-    def _mirror(self) -> str:
-        """The Debian mirror that this machine's apt uses."""
-        uris = run(self._cache, "apt-get", "update", "--print-uris")
-        found = re.search(r"'(\S+/debian/)dists/", uris)
-        if not found:
-            raise NoEngineError("no Docker engine runs here, and apt knows no mirror of Debian")
-        return found[1]
-
-    def _apt(self, *arguments: str, folder: Path | None = None) -> None:
-        options = {
-            "APT::Sandbox::User": "root",
-            "Dir::Cache": self._cache / "apt",
-            "Dir::Etc::SourceList": "/dev/null",
-            "Dir::Etc::SourceParts": self._cache / "sources",
-            "Dir::State": self._cache / "state",
-            "Dir::State::status": self._cache / "empty",
-        }
-        settings = [f"-o{name}={value}" for name, value in options.items()]
-        run(folder or self._cache, "apt-get", "-qq", *settings, *arguments)
-
-    @staticmethod
-    def _unpack(downloads: Path, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        # base-files first: it makes /bin and /lib links into /usr.
-        found = sorted(downloads.glob("*.deb"), key=lambda path: not path.match("base-files_*"))
-        for package in found:
-            run(folder, "dpkg-deb", "--extract", package, folder)
-            package.unlink()
-
-
-def _suite_of_this_machine() -> str:
-    found = re.search(r"^VERSION_CODENAME=(\w+)$", Path("/etc/os-release").read_text(), re.M)
-    return found[1] if found else SUITE
