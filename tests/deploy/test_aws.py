@@ -6,9 +6,7 @@ settings come from Secrets Manager. The Web Adapter and the service around it ha
 """
 
 import json
-import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 import pytest
 
 from tests.deploy.aws import (
@@ -305,7 +304,10 @@ def test_it_speaks_to_the_emulator_of_aws(
             wait_for_port(front)
             answer = httpx2.post(place, json=event, timeout=60, trust_env=False).json()
         finally:
-            os.killpg(emulator.pid, signal.SIGKILL)
+            # The function has a process group of its own.
+            whole = psutil.Process(emulator.pid)
+            for process in (*whole.children(recursive=True), whole):
+                process.kill()
     assert answer["statusCode"] == 200, answer
     assert "Hello" in json.loads(answer["body"])["choices"][0]["message"]["content"]
     assert len(fake.ledger.calls) == 1
