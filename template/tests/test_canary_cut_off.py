@@ -1,5 +1,6 @@
 """The cut-off over several processes: one alert, and what came before it is forgiven."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
@@ -24,7 +25,7 @@ from app.standards.visibility.alerts import Alerts
 from app.standards.visibility.logs import configure_logs
 from app.standards.visibility.metrics import Metrics
 from app.standards.visibility.request_log import RequestEnd
-from app.stores.base import Store
+from app.stores.base import Store, StoreUnavailableError
 from tests.servers import store_url
 from tests.stores import Clock, make_store
 from tests.webhook import Webhook
@@ -126,3 +127,26 @@ async def test_a_candidate_that_does_well_stays(processes: list[Process], webhoo
     await one.canary.judge()
     assert await one.switches.listed() == []
     await webhook.has(0)
+
+
+async def test_it_is_told_though_the_stores_word_on_it_was_lost(
+    processes: list[Process], webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = processes
+    remember = one.store.remember
+
+    async def remember_and_be_late(key: str, value: bytes, keep_seconds: int) -> None:
+        await remember(key, value, keep_seconds)
+        raise StoreUnavailableError
+
+    one.end(12, failed=True)
+    await one.tally.write()
+    with monkeypatch.context() as late:
+        late.setattr(one.store, "remember", remember_and_be_late)
+        await one.canary.judge()
+    monkeypatch.setattr("app.launch.switches.LOOK_EVERY_SECONDS", 0)
+    while one.switches.is_on(CANARY):
+        await one.switches.look()
+        await asyncio.sleep(0.01)
+    await one.canary.judge()
+    await webhook.has(1)

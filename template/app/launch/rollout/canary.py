@@ -78,6 +78,7 @@ class Canary:
         self._figures = figures
         self._went_badly = asyncio.Event()
         self._bad = deque[str](maxlen=MAX_REQUEST_IDS)
+        self._verdict: Verdict | None = None
 
     @property
     def _counter(self) -> str:
@@ -155,12 +156,13 @@ class Canary:
     async def look(self) -> None:
         """Cut the candidate off where it does too badly. Raises `StoreUnavailableError`."""
         await self._switches.look()
-        if not self._switches.is_on(CANARY):
-            return
-        counts = await self._store.counted(self._counter, 60, WINDOW_MINUTES + 1)
-        verdict = judged(counts, self._objectives.budgets, self._objectives.min_events)
-        if verdict is not None:
-            await self._cut_off(verdict)
+        if self._verdict is None and self._switches.is_on(CANARY):
+            counts = await self._store.counted(self._counter, 60, WINDOW_MINUTES + 1)
+            self._verdict = judged(counts, self._objectives.budgets, self._objectives.min_events)
+        if self._verdict is not None:
+            # Kept until all is done: the switch may be off though the store's word on it was lost.
+            await self._cut_off(self._verdict)
+            self._verdict = None
 
     async def _cut_off(self, verdict: Verdict) -> None:
         share = round(verdict.stable_share * 100, 1)
@@ -168,9 +170,9 @@ class Canary:
         facts |= {"bad": verdict.bad, "events": verdict.events, "stable_bad_percent": share}
         why = self._messages.text("canary.why", **facts)
         await self._switches.turn_off(CANARY, by=THE_APP, why=why)
+        await self._store.count(self._counter, {CUT_OFF: 1})
         logger.error("canary cut off", **facts)
         self._alerts.report("canary", request_ids=self._bad, **facts)
-        await self._store.count(self._counter, {CUT_OFF: 1})
 
 
 def name_of(target: Target) -> str:
