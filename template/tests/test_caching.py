@@ -203,10 +203,10 @@ def test_a_good_answer_without_its_end_is_not_kept() -> None:
 def test_an_entry_ends_with_its_time_and_zero_keeps_nothing(
     start_app: StartApp, fake: FakeProvider, ask: Ask
 ) -> None:
-    app = start_app(cache_ttl_seconds=3)
+    app = start_app(cache_ttl_seconds=2)
     with app.http() as http:
         assert [cache(ask(http)) for _ in range(2)] == ["MISS", "HIT"]
-        time.sleep(3.3)
+        time.sleep(2.3)
         assert cache(ask(http)) == "MISS"
     app.stop()
     app = start_app(cache_ttl_seconds=0)
