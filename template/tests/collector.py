@@ -27,7 +27,7 @@ class Collector(Listener):
         ]
         return sorted(spans, key=lambda span: span.start_time_unix_nano)
 
-    def trace(self, trace_id: str, count: int, timeout: float = 10.0) -> list[Span]:
+    def trace(self, trace_id: str, count: int, timeout: float = 20.0) -> list[Span]:
         """The spans of a trace, once there are `count` of them. Raises where they do not come."""
         until(lambda: len(self.spans(trace_id)) >= count, timeout)
         spans = self.spans(trace_id)

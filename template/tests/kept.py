@@ -20,7 +20,7 @@ from tests.servers import store_url
 PROJECT = load_project()
 SEALED = Envelopes(SecretStr(ADMIN_TOKEN))
 # It is written a moment after an answer has left.
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 20.0
 
 T = TypeVar("T")
 

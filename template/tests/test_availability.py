@@ -6,14 +6,17 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
+from tenacity import AsyncRetrying, RetryCallState
 
 from app.foundation.project import load_project
+from app.standards.availability.backoff import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, pause
 from tests.conftest import StartApp
 from tests.fake_provider import (
     Behaviour,
@@ -27,8 +30,9 @@ from tests.fake_provider import (
     Status,
     Truncate,
 )
-from tests.running import CALLERS, RunningApp, production, running_app
+from tests.running import CALLERS, RunningApp, production, running_app, until
 
+CHAT = "/v1/chat/completions"
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 FIRST, *OTHERS = load_project().providers
 # With a single provider the demo stands in as the second target, in development.
@@ -108,7 +112,7 @@ def test_the_second_target_answers(
     assert answer.headers["x-fallback"] == "true"
     assert answer.headers["x-provider"] != FIRST
     assert '"error"' not in answer.text
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 8  # the budget, and what a busy machine adds
 
 
 def test_retries_back_off_and_stop(start_app: StartApp, fake: FakeProvider) -> None:
@@ -121,8 +125,18 @@ def test_retries_back_off_and_stop(start_app: StartApp, fake: FakeProvider) -> N
     arrived = [call.arrived for call in fake.ledger.calls]
     assert len(arrived) == 4
     gaps = [later - earlier for earlier, later in itertools.pairwise(arrived)]
+    # So much at most, and what a busy machine adds; how long the pauses are is proven below.
     for number, gap in enumerate(gaps):
-        assert gap < 0.5 * 2**number + 0.3
+        assert gap < 0.5 * 2**number + 4
+
+
+def test_pauses_are_random_and_double() -> None:
+    failed = RetryCallState(AsyncRetrying(), None, (), {})
+    for number in range(8):
+        failed.attempt_number = number + 1
+        pauses = [pause(failed) for _ in range(300)]
+        most = min(FIRST_PAUSE_SECONDS * 2**number, MAX_PAUSE_SECONDS)
+        assert 0 <= min(pauses) < most / 2 < max(pauses) <= most
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
@@ -142,7 +156,7 @@ def test_retry_after_is_obeyed_when_it_fits(one_target: RunningApp, fake: FakePr
     fake.next(Status(429, retry_after=1), Reply("ok"))
     app.client().chat.completions.create(model="auto", messages=HELLO)
     first, second = (call.arrived for call in fake.ledger.calls)
-    assert 0.95 < second - first < 2
+    assert 0.95 < second - first < 3
 
 
 def test_retry_after_that_does_not_fit_is_not_waited_for(
@@ -153,7 +167,7 @@ def test_retry_after_that_does_not_fit_is_not_waited_for(
     started = time.monotonic()
     answer = app.client().chat.completions.with_raw_response.create(model="auto", messages=HELLO)
     assert answer.headers["x-fallback"] == "true"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
@@ -169,7 +183,8 @@ def test_the_time_budget_holds(start_app: StartApp, fake: FakeProvider, stream: 
         answer = http.post("/v1/chat/completions", json={"messages": HELLO, "stream": stream})
     assert answer.status_code == 504
     assert answer.json()["error"]["code"] == "time_budget_exceeded"
-    assert time.monotonic() - started < 3
+    # Three attempts with a budget each would take six seconds.
+    assert time.monotonic() - started < 5
 
 
 def test_a_stream_that_falls_silent_ends_in_time(
@@ -257,8 +272,8 @@ def test_a_running_stream_finishes_when_the_app_is_stopped(
         app.process.terminate()
         rest = "".join(lines)
     assert rest.endswith("data: [DONE]")
-    assert app.process.wait(15) == 0
-    assert time.monotonic() - started < 12
+    assert app.process.wait(30) == 0
+    assert time.monotonic() - started < 30  # a shutdown that is stuck is ended after 65
 
 
 def test_a_provider_that_breaks_every_stream_is_cut_off(
@@ -278,7 +293,8 @@ def test_a_provider_that_breaks_every_stream_is_cut_off(
 def test_long_answers_and_slow_readers_cut_nobody_off(
     start_app: StartApp, fake: FakeProvider
 ) -> None:
-    app = start_app(providers=FIRST, time_budget_seconds=2, max_output_tokens=100_000)
+    # In this time each of them must have got as much as its buffers take.
+    app = start_app(providers=FIRST, time_budget_seconds=3, max_output_tokens=100_000)
     # More than the system's buffers take, so that the app has to wait for its reader.
     fake.always(Reply(chunks=("x" * 5000,) * 1300))
     body = json.dumps({"messages": HELLO, "stream": True}).encode()
@@ -294,9 +310,7 @@ def test_long_answers_and_slow_readers_cut_nobody_off(
         slow.connect(("127.0.0.1", port))
         slow.sendall(head + body)
         sockets.append(slow)
-    deadline = time.monotonic() + 30
-    while len(app.log_lines(outcome="client_left")) < 6 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: len(app.log_lines(route=CHAT)) == 6, 30)
     assert len(app.log_lines(outcome="client_left")) == 6
     for slow in sockets:
         slow.close()
@@ -317,11 +331,11 @@ def test_a_body_that_never_ends_is_given_up(start_app: StartApp, fake: FakeProvi
             + b'{"messages'
         )
         assert client.recv(4096).startswith(b"HTTP/1.1 504")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 8
 
 
 def test_a_head_that_does_not_end_is_given_up(start_app: StartApp, fake: FakeProvider) -> None:
-    soon = "from app import cli; cli.KEEP_ALIVE_SECONDS = 1; cli.serve()"
+    soon = "from app import cli; cli.KEEP_ALIVE_SECONDS = 3; cli.serve()"
     app = start_app(command=[sys.executable, "-c", soon])
     post = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
     lines = b"X-A: %b\r\n" % (b"a" * 1000) * 100
@@ -341,12 +355,17 @@ def test_a_head_that_does_not_end_is_given_up(start_app: StartApp, fake: FakePro
     chunked = b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
     started = time.monotonic()
     assert b"HTTP/1.1 400" not in answer(post, chunked, *[lines] * 10)
-    assert time.monotonic() - started < 0.9
-    for begun in (b"", post):
+    assert time.monotonic() - started < 2.5, "it was closed for its silence"
+
+    def closed_after(begun: bytes) -> float:
         started = time.monotonic()
         assert answer(begun) == b""
-        assert 0.5 < time.monotonic() - started < 3
-    with app.http() as http:  # what is slow in its body, or waits for its answer, has more time
-        fake.next(Reply("hi", delay_before=1.5))
+        return time.monotonic() - started
+
+    with ThreadPoolExecutor(2) as pool, app.http() as http:
+        silent = pool.map(closed_after, (b"", post))
+        # What is slow in its body, or waits for its answer, has more time.
+        fake.next(Reply("hi", delay_before=3.5))
         assert http.post("/v1/chat/completions", json={"messages": HELLO}).status_code == 200
         assert http.get("/healthz").status_code == 200
+        assert all(2 < seconds < 9 for seconds in silent)

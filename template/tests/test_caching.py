@@ -73,7 +73,7 @@ def test_an_equal_question_gets_equal_bytes_and_costs_nothing(
     assert second.content == first.content
     assert second.headers["content-type"] == first.headers["content-type"]
     assert len(fake.ledger.calls) == 1
-    line = app.request_line(second.headers["x-request-id"])
+    _, line = (app.request_line(answer.headers["x-request-id"]) for answer in (first, second))
     assert line["cache"] == "hit"
     assert line["cost_usd"] == 0
     assert line["attempts"] == 0
@@ -157,7 +157,7 @@ def test_who_waits_longer_than_its_time_is_told_so(
     with app.http() as http, ThreadPoolExecutor(2) as pool:
         began = time.monotonic()
         answers = list(pool.map(lambda _: ask(http), range(2)))
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 10
     assert {answer.status_code for answer in answers} <= {503, 504}
 
 
@@ -203,10 +203,10 @@ def test_a_good_answer_without_its_end_is_not_kept() -> None:
 def test_an_entry_ends_with_its_time_and_zero_keeps_nothing(
     start_app: StartApp, fake: FakeProvider, ask: Ask
 ) -> None:
-    app = start_app(cache_ttl_seconds=1)
+    app = start_app(cache_ttl_seconds=2)
     with app.http() as http:
         assert [cache(ask(http)) for _ in range(2)] == ["MISS", "HIT"]
-        time.sleep(1.3)
+        time.sleep(2.3)
         assert cache(ask(http)) == "MISS"
     app.stop()
     app = start_app(cache_ttl_seconds=0)
@@ -235,7 +235,7 @@ def test_another_system_prompt_finds_nothing_old(
 def test_a_question_whose_asker_died_is_asked_again(
     start_app: StartApp, fake: FakeProvider, ask: Ask
 ) -> None:
-    quick = {"time_budget_seconds": 2, "store_timeout_seconds": 0.5}
+    quick = {"time_budget_seconds": 2, "store_timeout_seconds": 1}  # the lease: 11 seconds
     app = start_app(**quick)
     fake.next(Hang("connect"))
     with app.http() as http:
@@ -245,7 +245,7 @@ def test_a_question_whose_asker_died_is_asked_again(
         app.process.kill()
         asking.join()
     again = start_app(**quick)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 30
     with again.http() as http:
         while (answer := ask(http)).status_code != 200 and time.monotonic() < deadline:
             assert answer.json()["error"]["code"] == "time_budget_exceeded"

@@ -1,6 +1,5 @@
 """The canary: a sticky share asks the candidate first, until it does worse than the proven one."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +14,7 @@ from app.foundation.messages import load_messages
 from app.foundation.project import load_project
 from app.launch.rollout.canary import is_in
 from app.launch.rollout.judging import CUT_OFF, Whose, chance_of, judged, label
+from app.launch.switches import CANARY, SHADOW
 from app.providers.demo import Demo
 from app.providers.prices import find_price
 from app.standards.availability.breaker import Breaker
@@ -25,7 +25,7 @@ from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Hang, Status
 from tests.running import RunningApp, production, until
 from tests.test_environment import start
-from tests.test_switches import SEEN_SECONDS, switch, turned
+from tests.test_switches import switch
 from tests.webhook import Webhook
 
 FIRST = load_project().providers[0]
@@ -60,6 +60,16 @@ def models_of(app: RunningApp, users: list[str]) -> dict[str, str]:
     return {user: a.json()["model"] for user, a in zip(users, answers, strict=True)}
 
 
+def noticed(app: RunningApp, message: str, name: str, some: list[str]) -> None:
+    """Let them ask until every process has seen that a switch was turned, and has said so."""
+
+    def seen() -> bool:
+        models_of(app, some)
+        return len(app.log_lines(message=message, switch=name)) == len(app.workers())
+
+    until(seen)
+
+
 def drawn(user: str, percent: float) -> bool:
     """Whether an end user of alice's is in the canary."""
     request = wire.ChatRequest.model_validate({**QUESTION, "user": user})
@@ -88,12 +98,14 @@ def test_the_share_is_kept_and_only_grows() -> None:
 
 
 def test_the_same_users_get_the_candidate_in_every_process(
-    start_app: StartApp, fake: FakeProvider
+    start_app: StartApp, fake: FakeProvider, tmp_path: Path
 ) -> None:
     app = start_app(workers=2, canary_percent=30, **ON_TRIAL)
     everybody = [f"user-{number}" for number in range(30)]
     expected = {u: CANDIDATE if drawn(u, 30) else PROVEN for u in everybody}
-    models_of(app, everybody[:8])  # the requests with which each process looks at the switches
+    # Who has not seen the switches asks no candidate; this one changes nothing else here.
+    assert switch(tmp_path, "off", SHADOW, "--yes").returncode == 0
+    noticed(app, "switched off", SHADOW, everybody[:8])
     assert models_of(app, everybody) == models_of(app, everybody) == expected
     asked_for = [call.model for call in fake.ledger.calls[-30:]]
     assert asked_for.count(CANDIDATE) == list(expected.values()).count(CANDIDATE) > 0
@@ -123,9 +135,8 @@ def test_one_that_fails_is_cut_off_for_good(
     models_of(app, everybody[:8])
     # Nobody notices: the proven model answers in its stead.
     assert set(models_of(app, everybody).values()) == {PROVEN}
-    webhook.wait_for(1, 10.0, SAID)
-    time.sleep(SEEN_SECONDS)
-    models_of(app, everybody[:8])
+    webhook.wait_for(1, 30.0, SAID)
+    noticed(app, "switched off", CANARY, everybody[:8])
     calls = len(fake.ledger.calls)
     models_of(app, everybody)
     assert {call.model for call in fake.ledger.calls[calls:]} == {PROVEN}
@@ -141,8 +152,9 @@ def test_one_that_fails_is_cut_off_for_good(
     fake.forget()
     again = start_app(**settings)
     assert set(models_of(again, everybody[:10]).values()) == {PROVEN}
-    turned(tmp_path, "on", "canary")
-    models_of(again, everybody[:2])
+    noticed(again, "switched off", CANARY, everybody[:2])
+    assert switch(tmp_path, "on", CANARY, "--yes").returncode == 0
+    noticed(again, "switched on", CANARY, everybody[:2])
     found = models_of(again, everybody)
     assert found == {u: CANDIDATE if drawn(u, 50) else PROVEN for u in everybody}
 
@@ -183,36 +195,33 @@ def test_the_cache_keeps_the_arms_apart(
         return answer.headers["x-cache"], answer.json()["model"]
 
     with app.http() as http:
+        until(lambda: ask(http, "a").json()["model"] == CANDIDATE)  # the switches are seen
         assert answered(http, "하나") == ("MISS", CANDIDATE)
         assert answered(http, "하나") == ("HIT", CANDIDATE)
         fake.next(Status(500))
         assert answered(http, "둘") == ("MISS", PROVEN)
         # What a stand-in said is not kept for who gets the candidate.
         assert answered(http, "둘") == ("MISS", CANDIDATE)
-        turned(tmp_path, "off", "canary")
-        answered(http, "셋")  # the look goes on beside it
-        until(lambda: app.log_lines(message="switched off"))
+        assert switch(tmp_path, "off", CANARY, "--yes").returncode == 0
+        noticed(app, "switched off", CANARY, ["a"])
         assert answered(http, "하나") == ("MISS", PROVEN)
 
 
 def test_the_worst_case_counts_the_candidate_too(start_app: StartApp, fake: FakeProvider) -> None:
     app = start_app(canary_percent=50, **ON_TRIAL)
+    inside, outside = (next(users(50, inside=inside)) for inside in (True, False))
+    with app.http() as http:
+        until(lambda: ask(http, inside).json()["model"] == CANDIDATE)  # the switches are seen
+    fake.reset()
     fake.always(Hang())
     held = []
-    with ThreadPoolExecutor(1) as pool, app.http() as http:
-        ask(http, "first", model=PROVEN, max_tokens=0)  # refused: a look at the switches alone
-        for inside in (False, True):
-            before = len(fake.ledger.calls)
-            waiting = pool.submit(_given_up, app, next(users(50, inside=inside)))
-            fake.ledger.wait_for(before + 1)
+    for number, user in enumerate((outside, inside), 1):
+        with app.asked({**QUESTION, "user": user}):
+            fake.ledger.wait_for(number)
             held.append(app.metric("cost_reserved_usd"))
-            waiting.result()
+        until(lambda: app.metric("cost_reserved_usd") == 0)
+    assert held[0] > 0
     assert held[1] == pytest.approx(2 * held[0])
-
-
-def _given_up(app: RunningApp, user: str) -> None:
-    with app.http() as http, pytest.raises(httpx2.ReadTimeout):
-        http.post("/v1/chat/completions", json={**QUESTION, "user": user}, timeout=1)
 
 
 def test_a_candidate_that_cannot_run_is_reported_at_the_start(

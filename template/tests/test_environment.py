@@ -40,7 +40,7 @@ def start(environment: dict[str, str], cwd: Path = ROOT) -> "subprocess.Complete
         env={**clean_environment(), "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -228,7 +228,7 @@ def test_what_is_started_from_a_folder_of_the_project_reads_its_env(tmp_path: Pa
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
         assert ended.returncode == 78, ended.stderr

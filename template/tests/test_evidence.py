@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx2
@@ -364,7 +365,8 @@ def test_a_key_whose_question_was_not_answered_is_free_again(
 def test_a_key_that_is_being_worked_on_is_not_abstained_from(
     start_app: StartApp, fake: FakeProvider, tmp_path: Path
 ) -> None:
-    fake.always(Reply("At ten [1].", delay_before=1.0))
+    refused = Event()
+    fake.always(Reply("At ten [1].", until=refused))
     kept: dict[str, Any] = {"headers": {"Idempotency-Key": "slow"}}
     working = start_app(**settings(tmp_path))
     failing = start_app(**settings(tmp_path, evidence_timeout_seconds=0.00001))
@@ -376,6 +378,7 @@ def test_a_key_that_is_being_worked_on_is_not_abstained_from(
             409,
             "idempotency_in_progress",
         )
+        refused.set()
         assert told(first.result())["content"] == "At ten [1]."
 
 

@@ -26,7 +26,7 @@ from tests.conftest import StartApp
 from tests.fake_provider import ErrorInside, FakeProvider, Reply, Status
 from tests.kept import SEALED, counted, kept
 from tests.replay import RULES, cases_in, play, unmet
-from tests.running import ADMIN_TOKEN, clean_environment
+from tests.running import ADMIN_TOKEN, clean_environment, until
 from tests.servers import store_contents, store_environment
 
 CHAT = "/v1/chat/completions"
@@ -141,11 +141,15 @@ def test_an_outage_pushes_out_nothing_else(
             ask("The same question")
     wanted = {"error:providers_unavailable": 2 * many, "abstained:self-harm": 1}
     assert counted(tmp_path, wanted) == wanted
+
+    def times_of(text: str) -> list[int]:
+        found = kept(tmp_path, MOST_OF_A_CAUSE + 1)
+        return [f.times for f in found if f.text and f.text.question[0][1] == text]
+
+    until(lambda: times_of("The same question") == [many])  # texts come after their counts
     found = kept(tmp_path, MOST_OF_A_CAUSE + 1)
     examples = Counter(failure.cause for failure in found)
     assert examples == {"error:providers_unavailable": MOST_OF_A_CAUSE, "abstained:self-harm": 1}
-    same = [f for f in found if f.text and f.text.question[0][1] == "The same question"]
-    assert [failure.times for failure in same] == [many]
     with app.http("admin") as http:
         metrics = http.get("/metrics").text
     assert f'llm_app_failures_total{{kind="error"}} {2 * many}.0' in metrics

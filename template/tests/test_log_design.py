@@ -16,7 +16,7 @@ import pytest
 from app.foundation.project import load_project
 from tests.conftest import StartApp
 from tests.fake_provider import Call, FakeProvider, Reply, Status
-from tests.running import RunningApp
+from tests.running import RunningApp, until
 
 FIRST, *OTHERS = load_project().providers
 CHAT = "/v1/chat/completions"
@@ -103,12 +103,20 @@ def run(start_app: StartApp, fake: FakeProvider, tmp_path: Path) -> Run:
     with ThreadPoolExecutor(8) as pool:
         answers += pool.map(lambda body: send(app, body), bodies)
     log = [app.request_line(answer.headers["x-request-id"]) for answer in answers]
-    with app.http("admin") as http:
-        text = http.get("/metrics").text
-    found = re.findall(r"^llm_app_(\S+) (\S+)$", text, re.M)
+    # A request's events of the error budget are counted last, and its line is written first.
+    judged = sum(line["caller"] is not None for line in log)
+    event = re.compile('slo_events_total{.*slo="refusal"')
+    until(lambda: sum(n for key, n in scraped(app).items() if event.match(key)) == judged)
     models = {call.model for call in fake.ledger.calls}
     cost = fake.ledger.cost_nano(dict.fromkeys(models, PRICE))
-    return Run(answers, fake.ledger.calls, log, {name: float(n) for name, n in found}, cost)
+    return Run(answers, fake.ledger.calls, log, scraped(app), cost)
+
+
+def scraped(app: RunningApp) -> dict[str, float]:
+    """The metrics now, by name and labels."""
+    with app.http("admin") as http:
+        text = http.get("/metrics").text
+    return {name: float(n) for name, n in re.findall(r"^llm_app_(\S+) (\S+)$", text, re.M)}
 
 
 def labelled(run: Run, name: str, label: str) -> dict[str, int]:

@@ -39,7 +39,7 @@ class Webhook:
 
     async def has(self, count: int) -> list[dict[str, str]]:
         """What was received, which must become `count` messages and stay so."""
-        return await asyncio.to_thread(self.wait_for, count, 3.0)
+        return await asyncio.to_thread(self.wait_for, count, 20.0)
 
     def wait_for(
         self, count: int, seconds: float, about: str = "", quiet: float = 0.1

@@ -7,6 +7,7 @@ A behaviour that breaks an answer off takes the answer from its `reply`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Literal, TypeAlias
 
 from .ledger import Usage
@@ -22,6 +23,7 @@ class Reply:
     `text`: the answer, verbatim; by default an echo, or a JSON document where one is asked for.
     `chunks`: the pieces themselves; or how many pieces to send, repeating the words of the text;
     by default one a word. A piece is a token, and the request's token limit is obeyed.
+    `until`: nothing is sent before this is set.
     `delay_before`, `delay_between`: before the first byte, and between two pieces (an answer
     that is not streamed takes as long as one that is). Without `delay_between` a stream leaves
     in a single write.
@@ -32,6 +34,7 @@ class Reply:
 
     text: str | None = None
     chunks: tuple[str, ...] | int | None = None
+    until: Event | None = None
     delay_before: float = 0.0
     delay_between: float = 0.0
     usage: Usage | None = None

@@ -76,7 +76,7 @@ class Ledger:
         with self._changed:
             return list(self._calls)
 
-    def wait_for(self, n: int, timeout: float = 5.0) -> list[Call]:
+    def wait_for(self, n: int, timeout: float = 20.0) -> list[Call]:
         """Wait until `n` calls have arrived, and return all calls.
 
         Raises `TimeoutError` after `timeout` seconds.
@@ -84,7 +84,7 @@ class Ledger:
         self._wait(lambda: len(self._calls) >= n, timeout, f"{n} calls to arrive")
         return self.calls
 
-    def idle(self, timeout: float = 5.0) -> None:
+    def idle(self, timeout: float = 20.0) -> None:
         """Wait until no call is in flight. Raises `TimeoutError` after `timeout` seconds."""
         self._wait(lambda: not self._open, timeout, "every call to end")
 

@@ -93,6 +93,8 @@ class Play:
     async def _begin(self, reply: Reply) -> Frames:
         """Let the model work. Its answer is in frames, even one that is not streamed."""
         self._answer = answer = compose(self._call, reply)
+        while reply.until is not None and not reply.until.is_set():
+            await asyncio.sleep(0.01)
         if reply.delay_before:
             await asyncio.sleep(reply.delay_before)
         if self._call.stream:

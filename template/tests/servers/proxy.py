@@ -6,6 +6,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, Literal, TypeVar
 
+from tests.servers.ports import free_port
+
 T = TypeVar("T")
 
 # pass: as if it were not there. refuse: nobody listens, and what was connected is reset. hold:
@@ -30,7 +32,7 @@ class Proxy:
         self._changed = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
-        self.port = 0
+        self.port = free_port()  # its own also while it refuses
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True).start()
         self.set("pass")
@@ -65,7 +67,6 @@ class Proxy:
             self._server = await asyncio.start_server(
                 self._accept, "127.0.0.1", self.port, ssl=self._tls
             )
-            self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def _close(self) -> None:
         await self._set("refuse", 0.0)
