@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.running import APP, SERVE, clean_environment
 from tests.servers.ports import free_port
 
@@ -62,11 +64,22 @@ def try_to_start(environment: dict[str, str], folder: Path) -> Refusal:
 def _knock(process: "subprocess.Popen[str]", port: int, listened: threading.Event) -> None:
     while process.poll() is None:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex(("127.0.0.1", port)) == 0 and _listens(process, port):
                 listened.set()
                 process.kill()  # it serves: it will not end by itself
                 return
         time.sleep(0.02)
+
+
+def _listens(process: "subprocess.Popen[str]", port: int) -> bool:
+    """Whether it is this process that listens, and not one that has found the port free as well."""
+    try:
+        own = psutil.Process(process.pid)
+        family = (own, *own.children(recursive=True))
+        found = [each for member in family for each in member.net_connections("tcp")]
+    except psutil.NoSuchProcess:
+        return False
+    return any(each.laddr.port == port and each.status == psutil.CONN_LISTEN for each in found)
 
 
 def copy_of_app(folder: Path, name: str) -> Path:

@@ -37,6 +37,7 @@ ENDINGS = {
     "client-left": 200,
 }
 PER_MINUTE = 10
+LOGGED_SECONDS = 10.0
 USAGE = Usage(prompt=100, completion=10)
 SLOW_STREAM = Reply(chunks=40, delay_between=0.05)
 
@@ -55,7 +56,7 @@ def app(
         requests_per_minute=PER_MINUTE,
     )
     _end_in_every_way(running, fake)
-    until(lambda: all(_lines(running, name) for name in ENDINGS), 5)
+    until(lambda: all(_lines(running, name) for name in ENDINGS), LOGGED_SECONDS)
     return running
 
 

@@ -92,7 +92,7 @@ def test_a_stream_that_the_client_left_is_charged(
                 break
     fake.ledger.idle()
     billed = _billed(fake)
-    until(lambda: _spent(app) >= billed, 5)
+    until(lambda: _spent(app) >= billed, 10)
     seen = seen_as("charged", billed=f"{billed:.6f}", charged=f"{_spent(app):.6f}")
     check.that(_spent(app) >= billed > 0, "left_stream", seen=seen, look="app/streaming.py")
     check.found("charged", billed=f"{billed:.6f}", charged=f"{_spent(app):.6f}")
@@ -130,7 +130,7 @@ def _warnings(app: RunningApp) -> list[dict[str, Any]]:
 
 
 def test_the_warning_comes_once(app: RunningApp, check: Check) -> None:
-    until(lambda: bool(_warnings(app)), 3)
+    until(lambda: bool(_warnings(app)), 10)
     told = _warnings(app)
     check.that(
         len(told) == 1, "warning", seen=seen_as("warnings", count=len(told)), look="app/watch.py"

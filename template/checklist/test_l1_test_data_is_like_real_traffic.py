@@ -21,6 +21,7 @@ import pytest
 from checklist.asking import CHAT, question
 from checklist.check import Check
 from checklist.conftest import StartApp
+from checklist.listener import until
 from checklist.messages import seen_as
 from tests.fake_provider import FakeProvider, Status
 from tests.kept import kept
@@ -34,6 +35,8 @@ AT_LEAST = 40
 # Of each language, and of each shape, there must be some.
 SHAPES = {"answered", "cut", "abstained", "blocked", "refused"}
 OF_EACH_LANGUAGE = 15
+# Failures are written once a second.
+KEPT_SECONDS = 10.0
 COMMAND = "from app.cli import failures; failures()"
 REAL = "왜 안 돼요?? plz fix asap, my mail is bob@example.com"
 LOOK_SET = "tests/cases/en.toml"
@@ -80,7 +83,7 @@ def test_a_real_failure_becomes_a_case(
     with app.http() as http:
         failed = http.post(CHAT, json=question(REAL)).headers.get("x-request-id", "")
         fake.reset()
-        kept(place, 1)
+        until(lambda: _is_kept(place, failed), KEPT_SECONDS)
         said = _export(place)
         cases = [case for case in cases_in(place / "cases") if case.expect == "answered"]
         asked = [turn.content for case in cases for turn in case.messages]
@@ -90,6 +93,10 @@ def test_a_real_failure_becomes_a_case(
         wrong = _played(http, fake, cases)
     check.that(not wrong, "runs", seen=wrong, look=LOOK_EXPORT)
     check.found("case", request_id=failed[:8])
+
+
+def _is_kept(place: Path, request_id: str) -> bool:
+    return any(failure.facts.request_id == request_id for failure in kept(place, 1))
 
 
 def _played(http: httpx2.Client, fake: FakeProvider, cases: list[Case]) -> str:

@@ -34,8 +34,8 @@ FLAGGED_NOTHING = b'{"results": [{"flagged": false}]}'
 # circuit breaker, which is item 3.3.
 FEW = 2
 STORE_SECONDS = 0.5
-MARGIN = 2.5
-BACK_SECONDS = 8.0
+MARGIN = 5.0
+BACK_SECONDS = 12.0
 STORE_ALERT = "RUNBOOK.md#store"
 LOOK_STORE = "app/standards/spending/guard.py"
 LOOK_ALERTS = "app/standards/visibility/delivery.py"

@@ -34,7 +34,7 @@ reason = { en = "Please ask a doctor.", ko = "의사에게 물어봐 주세요."
 DOCUMENT = (
     "# Whale\n\nThe whale in the great hall is nineteen metres long.\n\n고래의 길이는 19미터.\n"
 )
-LOGGED_SECONDS = 5.0
+LOGGED_SECONDS = 10.0
 INVENTED = "forty"
 KNOWS = load_project().knowledge
 LOOK_SCREEN = "app/launch/policy/screen.py"

@@ -43,7 +43,7 @@ action = "redact"
 data = ["card", "rrn", "iban", "email", "phone", "secret"]
 """
 WRONG_RULES = RULES.replace('"redact"', '"hide"')
-LOGGED_SECONDS = 5.0
+LOGGED_SECONDS = 10.0
 LOOK_RULES = "app/launch/policy/rules.py"
 LOOK_DATA = "app/launch/policy/data.py"
 # For each language a sentence that is blocked, one that is abstained from, and the reason for it.

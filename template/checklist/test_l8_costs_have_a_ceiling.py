@@ -30,7 +30,7 @@ PRICE = (1_000, 2_000)
 EXPENSIVE = Reply("word", usage=Usage(prompt=100, completion=1000), delay_before=0.1)
 BURST = 12
 MOST = 30
-METRICS_SECONDS = 5.0
+METRICS_SECONDS = 10.0
 LOOK_OPS = "app/ops/operations.py"
 LOOK_METRICS = "app/standards/visibility/metrics.py"
 

@@ -24,11 +24,14 @@ from tests.running import (
     RunningApp,
     production,
     running_app,
+    until,
 )
 from tests.servers import own_server
 
 COOKIE = "__Host-ops"
-FAILURES_SECONDS = 8.0  # they are written once a second
+FAILURES_SECONDS = 15.0  # they are written once a second
+# A look, the request beside which it begins, and a busy machine's own.
+SEEN_SECONDS = LOOK_EVERY_SECONDS + PATIENCE_SECONDS + 5
 QUESTION = {"model": "auto", "messages": [{"role": "user", "content": "Marmalade?"}]}
 
 
@@ -66,7 +69,9 @@ def signed_in(app: RunningApp) -> Iterator[httpx2.Client]:
     """A client with a session, and with what its page brings to change something."""
     with browser(app) as http:
         assert sign_in(http).status_code == 204
-        http.headers["X-CSRF-Token"] = http.get("/ops/state").json()["session"]["csrf"]
+        # Its store may answer a busy machine too late, once.
+        state = until(lambda: (found := http.get("/ops/state")).status_code == 200 and found)
+        http.headers["X-CSRF-Token"] = state.json()["session"]["csrf"]
         yield http
 
 
@@ -166,9 +171,11 @@ def test_wrong_tokens_count_together_wherever_they_are_tried(start_app: StartApp
     assert time.monotonic() - started > 0.4 * WRONG_TOKENS
     assert {status(path, "192.0.2.1") for path in paths} == {429}
     with app.http("admin", **{"X-Forwarded-For": "192.0.2.2"}) as http:
-        started = time.monotonic()
-        assert {http.get(path).status_code for path in paths} == {200}
-        assert time.monotonic() - started < WRONG_SECONDS * len(paths)  # none of them waited
+        for path in paths:
+            answers = [http.get(path) for _ in range(4)]
+            assert {answer.status_code for answer in answers} == {200}
+            # A right one does not wait. A busy machine may be slow once, and not each time.
+            assert min(answer.elapsed.total_seconds() for answer in answers) < WRONG_SECONDS, path
 
 
 def test_wrong_tokens_of_all_processes_count_together_however_many_come_at_once(
@@ -253,12 +260,12 @@ def test_a_switch_is_turned_from_the_page_within_seconds_and_leaves_a_line(
         for off, why in ((True, "the bill"), (False, "paid")):
             turned = http.post("/ops/switches", json={"name": "spending", "off": off, "why": why})
             assert turned.status_code == 200, turned.text
-            deadline = time.monotonic() + LOOK_EVERY_SECONDS + PATIENCE_SECONDS + 2
+            deadline = time.monotonic() + SEEN_SECONDS
             wanted, seen = 503 if off else 200, 0
-            while seen < 8:  # both workers, in a row
+            while seen < 8:  # in a row, of the worker that the caller is connected to
                 status = caller.post("/v1/chat/completions", json=QUESTION).status_code
                 seen = seen + 1 if status == wanted else 0
-                assert time.monotonic() < deadline, f"{status} although switched {off=}"
+                assert seen or time.monotonic() < deadline, f"{status} although switched {off=}"
             switch = http.get("/ops/state").json()["switches"][0]
             assert switch["name"] == "spending"
             assert (switch["off"] or {}).get("why") == (why if off else None)

@@ -25,9 +25,10 @@ from tests.running import RunningApp
 from tests.servers import store_url
 from tests.stores import Clock
 from tests.test_canary import CANDIDATE, ON_TRIAL, PROVEN
+from tests.test_shadow import PATIENT
 
 QUESTION = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
-WRITTEN_SECONDS = 8.0
+WRITTEN_SECONDS = 20.0  # every worker writes every five
 
 
 def state(app: RunningApp, shown: str = "hour") -> dict[str, Any]:
@@ -38,12 +39,16 @@ def state(app: RunningApp, shown: str = "hour") -> dict[str, Any]:
     return found
 
 
-def written(app: RunningApp, questions: int) -> dict[str, Any]:
-    """The state once every worker has written what it counted."""
+def written(app: RunningApp, questions: int, events: int = 0) -> dict[str, Any]:
+    """The state once every worker has written what it counted: its questions, and the events of
+    the objectives, which are another step of the store.
+    """
     deadline = time.monotonic() + WRITTEN_SECONDS
     while True:
         found = state(app)
-        if sum(found["totals"]["asked"].values()) >= questions or time.monotonic() > deadline:
+        asked = sum(found["totals"]["asked"].values())
+        counted = max(slo["good"] + slo["bad"] for slo in found["objectives"])
+        if (asked >= questions and counted >= events) or time.monotonic() > deadline:
             return found
         time.sleep(0.2)
 
@@ -85,7 +90,7 @@ def test_they_add_up_with_the_providers_ledger_and_with_the_metrics(
         assert bad.status_code == 404
     assert statuses == {200: 24}
 
-    shown = written(app, 27)
+    shown = written(app, 27, events=27)
     totals, series, counted = shown["totals"], shown["series"], metrics(app)
     calls = fake.ledger.calls
     assert totals["asked"] == {"ok": 26, "refused": 1}
@@ -155,7 +160,7 @@ def test_a_target_that_answers_does_not_fail() -> None:
 def test_what_shadow_traffic_costs_is_shown_under_the_candidate(
     start_app: StartApp, fake: FakeProvider
 ) -> None:
-    app = start_app(shadow_percent=100, shadow_daily_cost_cap_usd=1, **ON_TRIAL)
+    app = start_app(command=PATIENT, shadow_percent=100, shadow_daily_cost_cap_usd=1, **ON_TRIAL)
     with app.http() as http:
         for _ in range(3):
             assert http.post("/v1/chat/completions", json=QUESTION).status_code == 200

@@ -204,7 +204,9 @@ def test_what_is_hidden_never_reaches_the_provider_and_comes_back(
         ("secrets", 1),
         ("employee", 1),
     }
-    assert "4111" not in app.log()
+    # Four digits alone may be a part of some request id or time.
+    for part in (CARD[:9], CARD.replace(" ", "")[:8]):
+        assert part not in app.log()
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])

@@ -382,6 +382,7 @@ def test_no_match_is_wider_than_the_width(pattern: str, text: str) -> None:
     assert all(match.end() - match.start() <= width for match in compiled.finditer(text))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_places_lead_back_to_the_text(text: str) -> None:
     folded = fold(text)

@@ -62,6 +62,14 @@ def session(url: str) -> psycopg.Connection:
     return psycopg.connect(url, autocommit=True, options=options)
 
 
+async def comes_to_none(url: str, counting: str) -> None:
+    """Wait until the database counts none any more."""
+    deadline = time.monotonic() + 5
+    while (found := query(url, counting)) != [(0,)]:
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.02)
+
+
 @contextmanager
 def rates_held(url: str) -> Iterator[None]:
     """Another session has locked every rate, and sleeps."""
@@ -71,7 +79,11 @@ def rates_held(url: str) -> Iterator[None]:
 
 
 async def refused_in(seconds: float, step: Awaitable[object]) -> None:
-    """Assert that the step says in time that the store is unavailable, and says no secret."""
+    """Assert that the step says in time that the store is unavailable, and says no secret.
+
+    `seconds` are a good deal more than it takes, for a busy machine, and less than it would take
+    without what is tested: twice its timeout, or the timeout where it is known to fail at once.
+    """
     started = time.monotonic()
     with pytest.raises(StoreUnavailableError) as raised:
         await step
@@ -180,7 +192,7 @@ async def test_what_a_person_must_mend(url: str, change: tuple[str, str], compla
     assert raised.value.complaint == complaint
     assert PASSWORD not in f"{raised.value!r} {store.address} {raised.value.__cause__!r}"
     assert raised.value.__context__ is raised.value.__cause__
-    await refused_in(1, store.admit(admission("a")))
+    await refused_in(4, store.admit(admission("a")))
 
 
 async def test_settings_that_break_the_locks_are_refused(url: str) -> None:
@@ -362,14 +374,14 @@ async def test_nobody_waits_for_each_other(url: str) -> None:
 async def test_a_frozen_server_is_reported_in_time_and_its_late_step_changes_nothing(
     server: PostgresServer,
 ) -> None:
-    store = store_at(server.url, timeout=0.5)
+    store = store_at(server.url, timeout=1)
     await store.open()
     await store.ping()
     server.freeze()
     try:
         steps = [store.admit(admission(f"frozen {number}")) for number in range(POOL_SIZE + 5)]
-        await asyncio.gather(*(refused_in(0.8, step) for step in steps))
-        await refused_in(0.8, store_at(server.url, timeout=0.5).open())
+        await asyncio.gather(*(refused_in(1.9, step) for step in steps))
+        await refused_in(1.9, store_at(server.url, timeout=1).open())
     finally:
         server.thaw()
     await store.ping()
@@ -378,14 +390,14 @@ async def test_a_frozen_server_is_reported_in_time_and_its_late_step_changes_not
 
 
 async def test_a_killed_server_is_used_again_as_soon_as_it_is_back(server: PostgresServer) -> None:
-    store = store_at(server.url, timeout=1)
+    store = store_at(server.url)
     await store.open()
     before = (await store.spending()).settled_nano
     await asyncio.gather(*(store.admit(admission(f"a{number}")) for number in range(POOL_SIZE)))
     server.kill()
-    await refused_in(0.5, store.settle(Settlement("a0", 7)))
-    late = store_at(server.url, timeout=1)
-    await refused_in(0.5, late.open())
+    await refused_in(4, store.settle(Settlement("a0", 7)))
+    late = store_at(server.url)
+    await refused_in(4, late.open())
     server.start()
     for number in range(POOL_SIZE):
         await store.settle(Settlement(f"a{number}", 7))
@@ -397,31 +409,30 @@ async def test_a_killed_server_is_used_again_as_soon_as_it_is_back(server: Postg
 
 
 async def test_a_replica_is_refused_and_a_promoted_one_is_used(server: PostgresServer) -> None:
-    store = store_at(server.url, timeout=1)
+    store = store_at(server.url)
     await store.open()
     server.make_standby()
     with pytest.raises(StoreSetupError) as raised:
         await store_at(server.url).open()
     assert raised.value.complaint == "store_replica"
-    await refused_in(1, store.admit(admission("a")))
-    await refused_in(1, store.ping())
+    await refused_in(4, store.admit(admission("a")))
+    await refused_in(4, store.ping())
     server.promote()
     assert isinstance(await store.admit(admission("b")), Admitted)
     await store.close()
 
 
 async def test_a_row_that_another_session_holds_is_reported_in_time(url: str) -> None:
-    store = store_at(url, timeout=0.5)
+    store = store_at(url, timeout=1)
     await store.open()
     await store.admit(admission("a"))
     with rates_held(url):
         await asyncio.gather(
-            *(refused_in(0.6, store.admit(admission(f"waits {i}"))) for i in range(5))
+            *(refused_in(1.9, store.admit(admission(f"waits {i}"))) for i in range(5))
         )
         # The server gives up too: first the place in the queue, then the row. Nobody is left.
-        await asyncio.sleep(0.5)
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        assert query(url, waiting) == [(0,)]
+        await comes_to_none(url, waiting)
     assert isinstance(await store.admit(admission("b")), Admitted)
     await store.close()
 
@@ -434,8 +445,8 @@ async def test_a_server_without_a_free_connection_is_reported_at_once(url: str) 
     own_url = url.replace("//postgres:", f"//{name}:")
     store = store_at(own_url)
     with closing(psycopg.connect(own_url)):
-        await refused_in(1, store.open())
-        await refused_in(1, store.admit(admission("a")))
+        await refused_in(4, store.open())
+        await refused_in(4, store.admit(admission("a")))
     await store.ping()
     # It has one connection now; whoever needs a second at the same time is told so.
     results = await asyncio.gather(
@@ -457,7 +468,7 @@ async def test_a_step_that_is_cancelled_leaves_a_working_store(url: str) -> None
         started = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
             await step
-        assert time.monotonic() - started < 0.1
+        assert time.monotonic() - started < 4  # and not when its timeout is over
     assert isinstance(await store.admit(admission("c")), Admitted)
     await store.close()
 
@@ -466,12 +477,9 @@ async def test_connections_that_an_operator_ends_are_replaced(
     url: str, store: PostgresStore
 ) -> None:
     await asyncio.gather(*(store.ping() for _ in range(5)))
-    query(
-        url,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()",
-    )
-    await asyncio.sleep(0.1)
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    query(url, f"SELECT pg_terminate_backend(pid) {others}")
+    await comes_to_none(url, f"SELECT count(*) {others}")
     for number in range(5):
         assert isinstance(await store.admit(admission(str(number))), Admitted)
 

@@ -107,13 +107,13 @@ async def test_every_key_of_a_step_lies_in_one_slot_of_a_cluster() -> None:
 
 
 async def test_a_step_that_comes_too_late_does_nothing(server: RedisServer) -> None:
-    store = await opened(server.url, timeout=0.5)
+    store = await opened(server.url, timeout=1)
     assert isinstance(await store.admit(admission("in time", quota=2)), Admitted)
     server.freeze()
     started = time.monotonic()
     with pytest.raises(StoreUnavailableError):
         await store.admit(admission("too late", quota=2, claim=CLAIM))
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 1.9
     await asyncio.sleep(0.3)
     server.thaw()
     await asyncio.sleep(0.3)
@@ -167,7 +167,7 @@ def test_a_warning_is_given_though_the_stores_word_was_lost(
             proxy.set("delay", 0.7)
             assert answer.result().status_code == 200
             proxy.set("pass")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 15
         while not (found := app.log_lines(message="80 % of the daily cost cap is spent")):
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -356,11 +356,11 @@ async def test_a_day_that_the_app_did_not_expect_is_found(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379"])
 async def test_a_server_that_is_not_there_is_unavailable(address: str) -> None:
-    store = make_store(f"redis://:secret-1@{address}/0", None, timeout=0.5)
+    store = make_store(f"redis://:secret-1@{address}/0", None, timeout=1)
     started = time.monotonic()
     with pytest.raises(StoreUnavailableError) as caught:
         await store.open()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 1.9
     assert store.address == address
     assert "secret" not in f"{caught.value}"
     await store.close()

@@ -10,12 +10,15 @@ from app.foundation.project import load_project
 from app.launch.switches import LOOK_EVERY_SECONDS, PATIENCE_SECONDS
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider
-from tests.running import ROOT, RunningApp, clean_environment
+from tests.running import ROOT, RunningApp, clean_environment, until
 from tests.servers import store_environment
 
 FIRST = load_project().providers[0]
 MODEL = load_project().models[FIRST]
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
+# An app whose first look may take as long as a busy machine's store does.
+SLOWLY = "from app.launch import switches; switches.PATIENCE_SECONDS = 30"
+PATIENT = [sys.executable, "-c", f"{SLOWLY}; from app.cli import serve; serve()"]
 SEEN_SECONDS = LOOK_EVERY_SECONDS + PATIENCE_SECONDS
 
 
@@ -47,6 +50,12 @@ def codes(app: RunningApp, count: int = 12) -> set[str]:
         return {"ok" if a.status_code == 200 else a.json()["error"]["code"] for a in answers}
 
 
+def seen_by(app: RunningApp, said: str, workers: int) -> bool:
+    """Ask once; whether each worker has said that it knows. A worker may get no request at all."""
+    codes(app)
+    return len(app.log_lines(message=said)) == workers
+
+
 def test_all_spending_stops_in_every_process_and_goes_on_again(
     start_app: StartApp, fake: FakeProvider, tmp_path: Path
 ) -> None:
@@ -54,7 +63,7 @@ def test_all_spending_stops_in_every_process_and_goes_on_again(
     assert codes(app) == {"ok"}
     turned(tmp_path, "off", "spending", "--why", "the bill")
     assert "the bill" in switch(tmp_path, "list").stdout
-    codes(app)  # the requests with which each process looks
+    until(lambda: seen_by(app, "switched off", 3), 20)
     calls = len(fake.ledger.calls)
     assert codes(app) == {"switched_off"}
     assert len(fake.ledger.calls) == calls
@@ -64,9 +73,9 @@ def test_all_spending_stops_in_every_process_and_goes_on_again(
     assert refused.status_code == 503
     assert int(refused.headers["retry-after"]) == 60
     assert refused.headers["x-should-retry"] == "false"
-    assert [line["why"] for line in app.log_lines() if line["message"] == "switched off"]
+    assert {line["why"] for line in app.log_lines(message="switched off")} == {"the bill"}
     turned(tmp_path, "on", "spending")
-    codes(app)
+    until(lambda: seen_by(app, "switched on", 3), 20)
     assert codes(app) == {"ok"}
 
 
@@ -75,7 +84,7 @@ def test_what_is_off_stays_off_after_a_restart(
 ) -> None:
     start_app().stop()
     turned(tmp_path, "off", f"provider:{FIRST}")
-    app = start_app(providers=FIRST)
+    app = start_app(command=PATIENT, providers=FIRST)
     assert codes(app) == {"switched_off"}
     assert fake.ledger.calls == []
 
@@ -84,7 +93,8 @@ def test_the_next_target_answers_for_a_model_that_is_off(
     start_app: StartApp, fake: FakeProvider, tmp_path: Path
 ) -> None:
     second = (*load_project().providers[1:], "demo")[0]
-    app = start_app(providers=f"{FIRST},{second}", app_env="development", log_format="json")
+    targets = f"{FIRST},{second}"
+    app = start_app(command=PATIENT, providers=targets, app_env="development", log_format="json")
     turned(tmp_path, "off", f"model:{MODEL}")
     with app.http() as http:
         answer = http.post("/v1/chat/completions", json=BODY)

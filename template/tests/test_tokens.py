@@ -6,6 +6,8 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import import_module
 
 import httpx2
@@ -86,10 +88,10 @@ async def test_counting(counter: TokenCounter) -> None:
 
 
 async def test_what_is_too_long_is_not_tokenized(counter: TokenCounter) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for letter in ("a", " ", "!", "🙂", "가"):
         assert await counter.count(letter * 1_000_000) is None
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 async def test_truncating(counter: TokenCounter) -> None:
@@ -129,27 +131,42 @@ def test_a_huge_text_is_refused_fast_and_nothing_is_spent(
     small_app: RunningApp, fake: FakeProvider, letter: str
 ) -> None:
     size = 900_000 // len(letter.encode())
-    slowest = [0.0]
-    done = threading.Event()
-    watcher = threading.Thread(target=_watch_health, args=(small_app, done, slowest))
-    watcher.start()
-    with small_app.http() as http:
+    with health_watched(small_app) as slowest, small_app.http() as http:
         answer = http.post(
             "/v1/chat/completions", json={"messages": [{"role": "user", "content": letter * size}]}
         )
-    done.set()
-    watcher.join()
     assert answer.json()["error"]["code"] in {"context_length_exceeded", "request_too_large"}
     assert fake.ledger.calls == []
     assert slowest[0] < 1
 
 
-def _watch_health(app: RunningApp, done: threading.Event, slowest: list[float]) -> None:
-    with httpx2.Client(base_url=app.url, trust_env=False) as http:
-        while not done.is_set():
-            started = time.monotonic()
-            assert http.get("/healthz").status_code == 200
-            slowest[0] = max(slowest[0], time.monotonic() - started)
+@contextmanager
+def health_watched(app: RunningApp) -> Iterator[list[float]]:
+    """What the app has done, at most, before it answered once whether it lives.
+
+    In seconds of its processor: a busy machine lets it wait, and that is not its doing.
+    """
+    (worker,) = app.workers()
+    slowest, done = [0.0], threading.Event()
+
+    def spent() -> float:
+        times = worker.cpu_times()
+        return float(times.user + times.system)
+
+    def watch() -> None:
+        with httpx2.Client(base_url=app.url, timeout=30, trust_env=False) as http:
+            while not done.is_set():
+                before = spent()
+                assert http.get("/healthz").status_code == 200
+                slowest[0] = max(slowest[0], spent() - before)
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            yield slowest
+        finally:
+            done.set()
+        watching.result()
 
 
 def test_a_body_over_the_limit_is_refused(app: RunningApp, fake: FakeProvider) -> None:
@@ -240,23 +257,17 @@ def test_the_log_says_that_it_was_summarised(small_app: RunningApp, fake: FakePr
 async def test_a_large_limit_is_still_safe() -> None:
     counter = TokenCounter(128_000)
     for letter in (" ", "a", "!"):
-        started = time.monotonic()
+        started = time.process_time()
         await counter.count(letter * 1_000_000)
         assert await counter.truncate(letter * 1_000_000, 100_000)
-        assert time.monotonic() - started < 5
+        assert time.process_time() - started < 5
 
 
 def test_many_messages_are_refused_without_counting_all(
     app: RunningApp, fake: FakeProvider
 ) -> None:
     messages = [{"role": "system", "content": "a rule"}] * 18_000
-    slowest = [0.0]
-    done = threading.Event()
-    watcher = threading.Thread(target=_watch_health, args=(app, done, slowest))
-    watcher.start()
-    with app.http() as http:
+    with health_watched(app) as slowest, app.http() as http:
         answer = http.post("/v1/chat/completions", json={"messages": messages})
-    done.set()
-    watcher.join()
     assert answer.json()["error"]["code"] == "context_length_exceeded"
     assert slowest[0] < 1

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,11 +22,13 @@ from app.standards.visibility import delivery
 from app.standards.visibility.alerts import Alerts, Kind
 from app.standards.visibility.delivery import alert_url_problems
 from app.standards.visibility.logs import configure_logs
-from app.stores.base import Store
+from app.stores.base import Store, StoreUnavailableError
 from tests.running import ROOT
 from tests.servers import own_server, store_url
 from tests.stores import make_store
 from tests.webhook import TOKEN, Webhook
+
+QUIET_SECONDS = 0.2
 
 
 class Makes:
@@ -69,7 +72,7 @@ class Makes:
             store or self.store(),
             configure_logs(settings),
             gather_seconds=0.1,
-            quiet_seconds=0.2,
+            quiet_seconds=QUIET_SECONDS,
         )
         self.open.append(made)
         return made
@@ -152,15 +155,18 @@ async def test_what_goes_on_is_repeated_after_an_hour(
 
 async def test_trouble_that_comes_and_goes_does_not_flood(make: Makes, webhook: Webhook) -> None:
     alerts = make.alerts(webhook.url)
-    end = time.monotonic() + 1.6
-    while time.monotonic() < end:
+    for told in (1, 3):
         alerts.report("providers")
-        await asyncio.sleep(0.25)
+        await webhook.has(told)
         alerts.recovered("providers")
-        await asyncio.sleep(0.05)
-    # After two ends that came too early the third trouble is believed to go on.
-    assert 1 <= len([title for title in webhook.titles if "Recovered" in title]) <= 2
-    assert len(webhook.titles) <= 5
+        await webhook.has(told + 1)
+    # After two ends that came too early the third trouble is believed to go on for longer.
+    began = time.monotonic()
+    alerts.report("providers")
+    await webhook.has(5)
+    alerts.recovered("providers")
+    assert "Recovered" in (await webhook.has(6))[-1]["title"]
+    assert time.monotonic() - began >= 4 * QUIET_SECONDS
 
 
 async def test_without_a_store_a_process_alone_speaks_for_itself(
@@ -176,8 +182,28 @@ async def test_without_a_store_a_process_alone_speaks_for_itself(
             await asyncio.sleep(0.15)
         await webhook.has(1)
         server.thaw()
-        alerts.recovered("store")
+        await answers(store)
+        await recovers(webhook, 2, alerts)
         assert "Recovered" in (await webhook.has(2))[1]["title"]
+
+
+async def answers(store: Store) -> None:
+    """Wait until the store is itself again."""
+    for _ in range(20):
+        with suppress(StoreUnavailableError):
+            return await store.ping()
+    await store.ping()
+
+
+async def recovers(webhook: Webhook, count: int, *workers: Alerts) -> None:
+    """Let workers succeed until the webhook has so many messages: while the store is slow, the next
+    success tries again.
+    """
+    deadline = time.monotonic() + 10
+    while len(webhook.received) < count and time.monotonic() < deadline:
+        for worker in workers:
+            worker.recovered("store")
+        await asyncio.sleep(0.02)
 
 
 async def test_without_a_store_the_workers_of_one_host_speak_once(
@@ -197,8 +223,9 @@ async def test_without_a_store_the_workers_of_one_host_speak_once(
         workers[0].report("store")
         await asyncio.sleep(0.3)
         await webhook.has(1)
-        for worker in workers:
-            worker.recovered("store")
+        for store in stores:
+            await answers(store)
+        await recovers(webhook, 2, *workers)
         assert "Recovered" in (await webhook.has(2))[1]["title"]
         workers[1].report("store")
         assert "Recovered" not in (await webhook.has(3))[2]["title"]
@@ -238,7 +265,7 @@ async def test_a_hanging_webhook_delays_nobody(
         def answer() -> None:
             connection, _ = server.accept()
             with connection:
-                for _ in range(20):
+                for _ in range(100):
                     time.sleep(0.1)
                     connection.sendall(b"H" if drips else b"")
 
@@ -246,13 +273,13 @@ async def test_a_hanging_webhook_delays_nobody(
         alerts = make.alerts(f"json://127.0.0.1:{server.getsockname()[1]}/")
         started = time.monotonic()
         alerts.report("providers")
-        assert time.monotonic() - started < 0.05
+        assert time.monotonic() - started < 2
         await asyncio.sleep(0.15)
         for _ in range(3):
             alerts.report("store")
             await asyncio.sleep(0.02)
-        await alerts.close(2)
-        assert time.monotonic() - started < 1.5
+        await alerts.close(8)
+        assert time.monotonic() - started < 5
         begun = set(threading.enumerate()) - before
         assert len([thread for thread in begun if thread.name == "alert"]) <= 1
 
@@ -260,7 +287,7 @@ async def test_a_hanging_webhook_delays_nobody(
 async def test_close_sends_what_was_just_reported(make: Makes, webhook: Webhook) -> None:
     alerts = make.alerts(webhook.url)
     alerts.report("internal_error", request_id="last")
-    await alerts.close(2)
+    await alerts.close(20)
     assert webhook.titles == ["[Shop help] Requests fail with an internal error"]
 
 
@@ -324,8 +351,11 @@ async def test_without_urls_the_log_is_told(
 ) -> None:
     alerts = make.alerts()
     alerts.report("providers", request_id="r1")
-    await asyncio.sleep(0.3)
-    line = json.loads(capsys.readouterr().err)
+    written, deadline = "", time.monotonic() + 5
+    while not written and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+        written = capsys.readouterr().err
+    line = json.loads(written)
     assert (line["message"], line["alert"], line["request_ids"]) == ("alert", "providers", ["r1"])
 
 

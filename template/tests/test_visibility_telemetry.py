@@ -192,10 +192,10 @@ async def test_a_hanging_server_delays_nobody(name: str) -> None:
         with serving(telemetry) as app:
             started = time.monotonic()
             assert get(app, "/boom?prompt=x") == 500
-            assert time.monotonic() - started < 0.5
+            assert time.monotonic() - started < 3  # it would hang for five or more
         started = time.monotonic()
         await telemetry.close(0.3)
-        assert time.monotonic() - started < 0.6
+        assert time.monotonic() - started < 3
 
 
 def test_without_settings_nothing_is_loaded_and_spans_are_nothing() -> None:
