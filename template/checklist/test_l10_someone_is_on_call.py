@@ -114,7 +114,7 @@ def apps(
         def fail() -> RunningApp:
             source = app_with_a_bug(folder)
             app = start(source=source, providers=FIRST, **shared, **strict, **trial)
-            ask(app)
+            until(lambda: _tries(app, fake), ALERTED_SECONDS)
             fake.always(Status(500), model=ON_TRIAL)
             ask_many(app, TRIED)
             with app.http() as http:
@@ -149,6 +149,12 @@ def apps(
 
         failing, spending = pool.submit(fail), pool.submit(spend)
         yield [failing.result(), spending.result()]
+
+
+def _tries(app: RunningApp, fake: FakeProvider) -> bool:
+    """Whether the candidate has been asked: before it has seen the switches the app spares it."""
+    ask(app)
+    return any(call.model == ON_TRIAL for call in fake.ledger.calls)
 
 
 def _kinds(apps: list[RunningApp]) -> list[str]:
