@@ -31,9 +31,9 @@ app: $(READY)
 test: lint
 	pytest -n 3 --dist worksteal -m "not apps" --ignore=tests/deploy --ignore=tests/checklist $(ARGS)
 
-# Three at once: an app's tests mostly wait.
+# Three at once: an app's tests mostly wait. (Without worksteal a worker keeps two of the four.)
 test-apps: $(READY)
-	pytest -n 3 -m apps tests/test_apps.py $(ARGS)
+	pytest -n 3 --dist worksteal -m apps tests/test_apps.py $(ARGS)
 
 test-checklist: $(READY)
 	CHECKLIST_JOBS=2 pytest -n 2 tests/checklist $(ARGS)
