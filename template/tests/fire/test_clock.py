@@ -90,6 +90,8 @@ async def test_a_jump_loses_no_key_and_no_money(
         **QUICK,
         **server.app_environment,
     )
+    await crowd(app, [Ask()] * 4)  # what a first request loads takes its time
+    fake.reset()
     jumped = Event()
     fake.next(Reply("slow", until=jumped), Hang("connect"))
     living, dying = Ask("living", key="living"), Ask("dying", key="dying")
