@@ -166,10 +166,17 @@ class RunningApp:
         raise AssertionError("no client is connected to a worker")
 
     def metric(self, name: str) -> float:
-        """The value of a metric that has no labels; `name` without its prefix."""
-        with self.http("admin") as http:
-            lines = http.get("/metrics").text.splitlines()
-        return next(float(x.split()[1]) for x in lines if x.startswith(f"llm_app_{name} "))
+        """The value of a metric that has no labels; `name` without its prefix.
+
+        It waits for one that is not there: no money is while the store is slow to answer.
+        """
+
+        def read() -> list[float]:
+            with self.http("admin") as http:
+                lines = http.get("/metrics").text.splitlines()
+            return [float(x.split()[1]) for x in lines if x.startswith(f"llm_app_{name} ")]
+
+        return float(until(read)[0])
 
     def stop(self, timeout: float = 20.0) -> int:
         """Ask it to end (SIGTERM) and wait; the exit code."""

@@ -295,6 +295,7 @@ def test_long_answers_and_slow_readers_cut_nobody_off(
 ) -> None:
     # In this time each of them must have got as much as its buffers take.
     app = start_app(providers=FIRST, time_budget_seconds=3, max_output_tokens=100_000)
+    app.client().chat.completions.create(model="auto", messages=HELLO)
     # More than the system's buffers take, so that the app has to wait for its reader.
     fake.always(Reply(chunks=("x" * 5000,) * 1300))
     body = json.dumps({"messages": HELLO, "stream": True}).encode()
@@ -310,7 +311,7 @@ def test_long_answers_and_slow_readers_cut_nobody_off(
         slow.connect(("127.0.0.1", port))
         slow.sendall(head + body)
         sockets.append(slow)
-    until(lambda: len(app.log_lines(route=CHAT)) == 6, 30)
+    until(lambda: len(app.log_lines(route=CHAT)) == 7, 30)
     assert len(app.log_lines(outcome="client_left")) == 6
     for slow in sockets:
         slow.close()

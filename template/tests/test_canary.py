@@ -163,8 +163,9 @@ def test_what_the_candidate_does_not_take_is_not_the_callers_fault(
     start_app: StartApp, fake: FakeProvider
 ) -> None:
     app = start_app(canary_percent=100, max_history_messages=2, **ON_TRIAL)
-    fake.always(Status(400), model=CANDIDATE)
     with app.http() as http:
+        until(lambda: ask(http, "a").json()["model"] == CANDIDATE)  # the switches are seen
+        fake.always(Status(400), model=CANDIDATE)
         answer = ask(http, "a")
         fake.always(Status(400), model=PROVEN)
         refused = ask(http, "a")

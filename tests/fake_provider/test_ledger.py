@@ -134,12 +134,14 @@ def test_the_bill(fake: Any, chat: Chat) -> None:
 def test_waiting(fake: Any, chat: Chat) -> None:
     with pytest.raises(TimeoutError, match="1 calls to arrive: 0 arrived"):
         fake.ledger.wait_for(1, timeout=0.01)
-    fake.next(fp.Reply(delay_before=0.2))
+    seen = threading.Event()
+    fake.next(fp.Reply(until=seen))
     thread = threading.Thread(target=chat.ask, args=("openai",))
     thread.start()
     assert fake.ledger.wait_for(1)[0].outcome == "open"
     with pytest.raises(TimeoutError):
         fake.ledger.idle(timeout=0.01)
+    seen.set()
     fake.ledger.idle()
     assert fake.ledger.calls[0].outcome == "answered"
     thread.join()

@@ -93,7 +93,7 @@ def _heard(status: int, body: bytes, headers: dict[str, str]) -> Heard:
 async def crowd(app: RunningApp, asked: Iterable[Ask], at_once: int = 48) -> list[Heard]:
     """Send them all, `at_once` at a time; what each of them heard, in order."""
     limit = asyncio.Semaphore(at_once)
-    async with httpx2.AsyncClient(base_url=app.url, timeout=30, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=app.url, timeout=None, trust_env=False) as client:
 
         async def one(wish: Ask) -> Heard:
             async with limit:

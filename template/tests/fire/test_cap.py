@@ -40,7 +40,7 @@ EXPECTED = {
 # The lease is the time budget, four store timeouts and five seconds; the reaper comes every five.
 # And workers take a while to start.
 QUICK = {"time_budget_seconds": 2, "store_timeout_seconds": 1, "read_timeout_seconds": 1}
-LEASES_OVER_SECONDS = 2 + 4 * 1 + 5 + 5 + 10
+LEASES_OVER_SECONDS = 2 + 4 * 1 + 5 + 5 + 30
 
 
 def a_behaviour(chance: random.Random) -> Behaviour:
@@ -136,7 +136,9 @@ async def test_the_bill_stays_below_the_cap(
     assert billed(fake) >= CAP_USD * 1e9 / 10
 
     async def is_quiet() -> bool:
-        return (await asyncio.to_thread(_money, app))[1] == 0
+        with contextlib.suppress(httpx2.TransportError, KeyError):
+            return (await asyncio.to_thread(_money, app))[1] == 0
+        return False
 
     await until(is_quiet, LEASES_OVER_SECONDS, "every reservation to end", pause=0.5)
     settled, _ = _money(app)

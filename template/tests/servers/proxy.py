@@ -51,7 +51,7 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _set(self, mode: Mode, seconds: float) -> None:
         self._mode, self._seconds = mode, seconds
