@@ -13,7 +13,6 @@ from openai.types.chat import ChatCompletionMessageParam
 from app.foundation.project import load_project
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Garbage, Hang, Reply, Status, Usage
-from tests.leaving import asked
 from tests.running import CALLERS, RunningApp, until
 from tests.servers import store_contents
 
@@ -232,7 +231,7 @@ def test_a_plain_request_with_a_key_is_finished_without_its_client(
 ) -> None:
     fake.next(Reply("worth waiting for", delay_before=1))
     key = {"Idempotency-Key": "k-5"}
-    with asked(app, BODY, **key):
+    with app.asked(BODY, **key):
         fake.ledger.wait_for(1)
     fake.ledger.idle()
     with app.http(**key) as http:
