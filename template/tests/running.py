@@ -114,16 +114,16 @@ class RunningApp:
         return httpx2.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
     @contextmanager
-    def asked(self, body: dict[str, Any], caller: str = "alice") -> Iterator[None]:
+    def asked(self, body: dict[str, Any], caller: str = "alice", **headers: str) -> Iterator[None]:
         """A question whose client waits for as long as the block lasts, and then hangs up."""
         content = json.dumps(body).encode()
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
             f"Authorization: Bearer {CALLERS[caller]}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(content)}\r\n\r\n"
-        )
+            f"Content-Length: {len(content)}\r\n"
+        ) + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         with socket.create_connection(("127.0.0.1", self.port)) as client:
-            client.sendall(head.encode() + content)
+            client.sendall(f"{head}\r\n".encode() + content)
             yield
 
     def log(self) -> str:

@@ -26,7 +26,6 @@ from app.stores.base import Connection, Store
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Hang, Reply, Status, Usage
 from tests.fake_provider.ledger import Call
-from tests.leaving import asked
 from tests.running import ROOT, RunningApp, clean_environment, until
 from tests.servers import store_environment, store_url
 from tests.test_canary import CANDIDATE, NAME, ON_TRIAL, PROVEN
@@ -235,7 +234,7 @@ def test_it_goes_first_when_the_app_is_busy(start_app: StartApp, fake: FakeProvi
     with app.http() as http:
         with ExitStack() as waiting:
             for _ in range(MOST_REQUESTS + 1):
-                waiting.enter_context(asked(app, slow))
+                waiting.enter_context(app.asked(slow))
             fake.ledger.wait_for(MOST_REQUESTS + 1, timeout=20)
             ask(http)
             until(lambda: outcomes(app) == {"busy": 1})

@@ -158,7 +158,9 @@ def test_a_warning_is_given_though_the_stores_word_was_lost(
     """The settlement that reaches the 80 % is done, and its answer comes too late."""
     with closing(Proxy(server.port)) as proxy, ThreadPoolExecutor(1) as pool:
         url = f"redis://127.0.0.1:{proxy.port}/0"
-        app = start_app(store_url=url, max_attempts=1, daily_cost_cap_usd=0.0025)
+        app = start_app(
+            store_url=url, store_timeout_seconds=1, max_attempts=1, daily_cost_cap_usd=0.0025
+        )
         fake.next(Reply("word", usage=Usage(50, 1000), delay_before=1))
         with app.http() as http:
             body = {"messages": [{"role": "user", "content": "Hello"}]}

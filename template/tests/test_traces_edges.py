@@ -17,7 +17,6 @@ from app.standards.visibility.redaction import Redactor
 from tests.collector import Collector
 from tests.conftest import StartApp
 from tests.fake_provider import ErrorInside, FakeProvider, Hang, Reply, Status
-from tests.leaving import asked
 from tests.running import RunningApp, production, running_app, until
 from tests.test_canary import CANDIDATE, FIRST, ON_TRIAL, PROVEN
 from tests.test_traces import CHAT, PARENT, QUESTION, ask, by_name, facts
@@ -166,7 +165,7 @@ def test_a_client_that_leaves_before_the_first_piece_ends_the_span(
     fake.next(Hang("headers"))
     trace_id = uuid.uuid4().hex
     body = QUESTION | {"stream": True}
-    with asked(app, body, traceparent=f"00-{trace_id}-{PARENT}-01"):
+    with app.asked(body, traceparent=f"00-{trace_id}-{PARENT}-01"):
         fake.ledger.wait_for(1)
     call = by_name(collector.trace(trace_id, 6))[f"chat {PROVEN}"]
     assert facts(call)["error.type"] == "cancelled"

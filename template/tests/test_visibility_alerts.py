@@ -19,7 +19,7 @@ from app.foundation.project import Language, Project
 from app.foundation.settings import Settings
 from app.standards.visibility import alerts as alerts_module
 from app.standards.visibility import delivery
-from app.standards.visibility.alerts import Alerts, Kind
+from app.standards.visibility.alerts import Alerts, Incidents, Kind
 from app.standards.visibility.delivery import alert_url_problems
 from app.standards.visibility.logs import configure_logs
 from app.stores.base import Store, StoreUnavailableError
@@ -60,7 +60,7 @@ class Makes:
         self.open.append(made)
         return made
 
-    def alerts(self, *urls: str, store: Store | None = None, language: str = "en") -> Alerts:
+    def alerts(self, *urls: str, store: Incidents | None = None, language: str = "en") -> Alerts:
         settings = Settings.model_construct(
             app_env="production",
             alert_urls=tuple(SecretStr(url) for url in urls),
@@ -167,6 +167,34 @@ async def test_trouble_that_comes_and_goes_does_not_flood(make: Makes, webhook: 
     alerts.recovered("providers")
     assert "Recovered" in (await webhook.has(6))[-1]["title"]
     assert time.monotonic() - began >= 4 * QUIET_SECONDS
+
+
+class Slow:
+    """The incidents of a store whose word that one is closed comes late."""
+
+    def __init__(self, store: Store) -> None:
+        self.open_incident = store.open_incident
+        self._store = store
+
+    async def close_incident(self, key: str) -> bool:
+        was_open = await self._store.close_incident(key)
+        await asyncio.sleep(3 * QUIET_SECONDS)
+        return was_open
+
+
+async def test_what_ends_is_not_reported_again_at_its_end(
+    make: Makes, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It is looked at again while the store has closed it and has not yet said so.
+    monkeypatch.setattr(alerts_module, "RECHECK_AFTER", 4)
+    alerts = make.alerts(webhook.url, store=Slow(make.store()))
+    alerts.report("providers")
+    await webhook.has(1)
+    alerts.report("providers")
+    alerts.recovered("providers")
+    assert "Recovered" in (await webhook.has(2))[1]["title"]
+    alerts.report("providers")
+    assert "Recovered" not in (await webhook.has(3))[2]["title"]
 
 
 async def test_without_a_store_a_process_alone_speaks_for_itself(

@@ -22,7 +22,10 @@ from tests.webhook import Webhook
 
 ON_LAMBDA = [sys.executable, "-c", "from app.cli import serve; serve('app.web_adapter:create_app')"]
 # Longer than an answer waits for the store by itself: see `patience` in spending/guard.py.
-STORE_IS_AWAY_SECONDS = 1.3
+STORE_SECONDS = 1
+STORE_IS_AWAY_SECONDS = STORE_SECONDS + 0.3
+# Long enough to take the store away in the middle of it.
+CALL_SECONDS = 1.0
 
 
 def ask_and_kill(app: RunningApp, *, stream: bool) -> httpx2.Response:
@@ -42,15 +45,17 @@ def ask_and_kill(app: RunningApp, *, stream: bool) -> httpx2.Response:
 def test_money_and_log_are_right_when_the_response_has_ended(
     start_app: StartApp, fake: FakeProvider, stream: bool
 ) -> None:
-    fake.always(Reply(delay_before=0.5))
+    fake.always(Reply(delay_before=CALL_SECONDS))
     with own_server() as server, ThreadPoolExecutor() as thread:
         proxied: Any = server
-        app = start_app(command=ON_LAMBDA, store_url=proxied.proxied_url)
+        app = start_app(
+            command=ON_LAMBDA, store_url=proxied.proxied_url, store_timeout_seconds=STORE_SECONDS
+        )
         asking = thread.submit(ask_and_kill, app, stream=stream)
         while not fake.ledger.calls:
             time.sleep(0.01)
         proxied.proxy.set("refuse")
-        time.sleep(0.5 + STORE_IS_AWAY_SECONDS)
+        time.sleep(CALL_SECONDS + STORE_IS_AWAY_SECONDS)
         assert not asking.done(), "the response ended before the charge was settled"
         proxied.proxy.set("pass")
         assert asking.result().status_code == 200

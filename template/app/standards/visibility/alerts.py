@@ -76,6 +76,8 @@ class _Incident:
     last_recovery: float | None = None
     gathering: asyncio.Task[None] | None = None
     closing: asyncio.Task[None] | None = None
+    # Held by whoever asks the store, so that what one has closed the other does not open again.
+    deciding: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def forget(self) -> None:
         self.count, self.since, self.request_ids, self.facts = 0, None, [], {}
@@ -197,10 +199,13 @@ class Alerts:
                 await self._pause(self._gather_seconds)
                 if not incident.known_reported:
                     break
-            if incident.count and await self._is_ours_to_report(incident):
-                self._notify(incident, recovery=False)
-                incident.request_ids = []
-            incident.known_reported = True
+            async with incident.deciding:
+                if not incident.count:
+                    return  # it has ended meanwhile
+                if await self._is_ours_to_report(incident):
+                    self._notify(incident, recovery=False)
+                    incident.request_ids = []
+                incident.known_reported = True
         finally:
             incident.gathering = None
 
@@ -217,23 +222,28 @@ class Alerts:
             reports = incident.count
             if reports:
                 await self._pause(incident.last_report + incident.quiet - time.monotonic())
-            if self._stopping.is_set() or incident.count != reports:
-                return
-            try:
-                was_open = await self._store.close_incident(incident.kind)
-            except Exception:
-                return  # the next success tries again
-            if self._told.forget(incident.kind) or was_open:
-                self._notify(incident, recovery=True)
-                now, before = time.monotonic(), incident.last_recovery
-                again = before is not None and now - before < REMIND_SECONDS
-                longer = min(incident.quiet * 4, MAX_QUIET_SECONDS)
-                incident.quiet = longer if again else self._quiet_seconds
-                incident.last_recovery = now
-            if incident.count == reports:
-                incident.forget()
+            async with incident.deciding:
+                await self._close(incident, reports)
         finally:
             incident.closing = None
+
+    async def _close(self, incident: _Incident, reports: int) -> None:
+        """Close it, unless there were more than so many reports meanwhile."""
+        if self._stopping.is_set() or incident.count != reports:
+            return
+        try:
+            was_open = await self._store.close_incident(incident.kind)
+        except Exception:
+            return  # the next success tries again
+        if self._told.forget(incident.kind) or was_open:
+            self._notify(incident, recovery=True)
+            now, before = time.monotonic(), incident.last_recovery
+            again = before is not None and now - before < REMIND_SECONDS
+            longer = min(incident.quiet * 4, MAX_QUIET_SECONDS)
+            incident.quiet = longer if again else self._quiet_seconds
+            incident.last_recovery = now
+        if incident.count == reports:
+            incident.forget()
 
     def _notify(self, incident: _Incident, *, recovery: bool) -> None:
         level = "WARNING" if recovery or incident.kind in _WARNINGS else "ERROR"
