@@ -18,6 +18,8 @@ TEMPLATE = ROOT / "template"
 PROVIDERS = ("openai", "anthropic", "gemini", "compatible")
 STORES = ("sqlite", "redis", "postgres")
 HERE = "v9999.0.0"  # the working tree, as a release
+# Compiled files are kept, whatever this machine is told: hundreds of processes start from them.
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
 ON_CALL = {"on_call_name": "Kim Minji", "on_call_contact": "+82 10 5550 0100"}
 
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.kit import PROVIDERS, STORES, answers, generate, interpreter, run
+from tests.kit import COMPILED, PROVIDERS, STORES, answers, generate, interpreter, run
 
 # What the language and the order of providers have a say in.
 OF_ANSWERS = [
@@ -78,7 +78,7 @@ def test_an_app_installs_and_passes_its_own_tests(
     in_full = (version, given) in first_of_each_store().values()
     shares = halves(app) if in_full else [OF_ANSWERS]
     with ThreadPoolExecutor(len(shares)) as pool:
-        running = [pool.submit(run, app, *PYTEST, *share) for share in shares]
+        running = [pool.submit(run, app, *PYTEST, *share, **COMPILED) for share in shares]
     print(*(share.result() for share in running), sep="\n")
     clean = run(app, "git", "status", "--porcelain", "--untracked-files=all").split()
     assert not [name for name in clean if name.startswith((".venv", "data", "app/__pycache__"))]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import STORES, TEMPLATE, answers, generate, run
+from tests.kit import COMPILED, STORES, TEMPLATE, answers, generate, run
 
 pytestmark = pytest.mark.apps
 
@@ -19,6 +19,6 @@ def test_the_invariants_hold_under_fire(folder: Path, tmp_path: Path, store: str
     found = set(re.findall(r"^(tests/\S+)::", run(app, *FIRE, "--collect-only"), re.MULTILINE))
     themes = {f"tests/fire/{path.name}" for path in (TEMPLATE / "tests/fire").glob("test_*.py")}
     assert found == themes
-    said = run(app, *FIRE, "-rA", "--durations=0")
+    said = run(app, *FIRE, "-rA", "--durations=0", **COMPILED)
     print(said)
     assert not re.search(r"\d+ (skipped|xfailed|xpassed|failed|error)", said.splitlines()[-1])

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
+from tests.kit import COMPILED
+
 TABLE = Path(__file__).with_name("sabotage.toml")
 # Put together here, so that no file of the repository looks as if it held a key.
 PLANTED = "A1b2C3d4" * 6
@@ -111,10 +113,9 @@ def run_checklist(app: Path, *arguments: str, **environment: str) -> tuple[int, 
     done = subprocess.run(
         [*COMMAND, "--format", "json", *arguments],
         cwd=app,
-        # Compiled files are kept: dozens of processes start from the same code.
         env={
             **os.environ,
-            "PYTHONDONTWRITEBYTECODE": "",
+            **COMPILED,
             "PYTHONPATH": str(app),
             **environment,
         },
