@@ -9,11 +9,9 @@ reached the provider; then we send what hurts, and watch whether others are stil
 """
 
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
-import psutil
 import pytest
 
 from checklist.asking import CHAT, ask, calls_seen, code_of, question
@@ -22,7 +20,7 @@ from checklist.conftest import StartApp
 from checklist.counting import tokens_of
 from checklist.messages import seen_as
 from tests.fake_provider import FakeProvider
-from tests.running import RunningApp
+from tests.running import RunningApp, worked
 
 LIMIT = 1000
 # What the chat format adds to the texts: a few tokens a message.
@@ -86,21 +84,21 @@ def test_attacks_are_refused_and_others_still_answered(
     slowest, workers = 0.0, app.workers()
     with app.http() as http, app.http(None) as nobody, ThreadPoolExecutor(2) as pool:
         for name, text in ATTACKS.items():
-            started, at_first = time.monotonic(), _worked(workers)
+            started, at_first = time.monotonic(), worked(workers)
             attack = pool.submit(_post, http, text)
             health = held = 0.0
             while not attack.done():
-                before, done = time.monotonic(), _worked(workers)
+                before, done = time.monotonic(), worked(workers)
                 nobody.get("/healthz")
                 health = max(health, time.monotonic() - before)
-                held = max(held, _worked(workers) - done)
+                held = max(held, worked(workers) - done)
             status, seconds = attack.result(), time.monotonic() - started
-            worked = _worked(workers) - at_first
+            took = worked(workers) - at_first
             seen = f"{name}: {status}, {seconds:.1f} s; /healthz {health:.2f} s"
             check.that(status in {400, 413}, "attack", name=name, seen=seen)
             look = "app/standards/tokens/counting.py"
             # Who waits for a busy machine, and not for an app at work, says nothing of the app.
-            quick = min(seconds, worked) < REFUSED_SECONDS
+            quick = min(seconds, took) < REFUSED_SECONDS
             check.that(quick, "attack", name=name, seen=seen, look=look)
             at_once = min(health, held) < HEALTHY_SECONDS
             check.that(at_once, "healthy", name=name, seen=seen, look=look)
@@ -108,12 +106,6 @@ def test_attacks_are_refused_and_others_still_answered(
     calls = len(fake.ledger.calls)
     check.that(calls == 0, "nothing_sent", seen=calls_seen(calls))
     check.found("attacks", count=len(ATTACKS), health=f"{slowest * 1000:.0f}")
-
-
-def _worked(workers: Sequence[psutil.Process]) -> float:
-    """The processor time that the app has taken so far (seconds)."""
-    times = [worker.cpu_times() for worker in workers]
-    return float(sum(each.user + each.system for each in times))
 
 
 def _post(http: httpx2.Client, text: str) -> int:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,16 +171,17 @@ class RunningApp:
         It waits for one that is not there: no money is while the store is slow to answer.
         """
 
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
+        def scraped() -> str:
             with self.http("admin") as http:
                 answer = http.get("/metrics")
-            for line in answer.text.splitlines():
-                if line.startswith(f"llm_app_{name} "):
-                    return float(line.split()[1])
-            told = f"{answer.status_code}, no {name} in:\n{answer.text}\n{self.log()[-5000:]}"
-            assert time.monotonic() < deadline, told
-            time.sleep(0.1)
+            return f"{answer.status_code}\n{answer.text}"
+
+        def read() -> list[float]:
+            lines = scraped().splitlines()
+            return [float(x.split()[1]) for x in lines if x.startswith(f"llm_app_{name} ")]
+
+        found = until(read, told=lambda: f"no {name} in:\n{scraped()}\n{self.log()[-5000:]}")
+        return float(found[0])
 
     def stop(self, timeout: float = 20.0) -> int:
         """Ask it to end (SIGTERM) and wait; the exit code."""
@@ -226,13 +227,23 @@ def running_app(
         _kill(process)
 
 
-def until(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
-    """What a condition comes to, once it is met."""
+def until(
+    condition: Callable[[], Any],
+    seconds: float = PATIENCE_SECONDS,
+    told: Callable[[], str] = lambda: "waited in vain",
+) -> Any:
+    """What a condition comes to, once it is met; `told` says what there was in its place."""
     deadline = time.monotonic() + seconds
     while not (met := condition()):
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, told()
         time.sleep(0.02)
     return met
+
+
+def worked(processes: Iterable[psutil.Process]) -> float:
+    """The processor time that they have taken so far (seconds)."""
+    times = [process.cpu_times() for process in processes]
+    return float(sum(each.user + each.system for each in times))
 
 
 def clean_environment() -> dict[str, str]:

@@ -23,6 +23,7 @@ from app.launch.rollout.shadow import MOST_AT_ONCE, MOST_REQUESTS
 from app.standards.availability.breaker import FAILURES_TO_OPEN
 from app.standards.visibility.metrics import BUCKETS
 from app.stores.base import Connection, Store
+from tests import test_switches as switches
 from tests.conftest import StartApp
 from tests.fake_provider import FakeProvider, Hang, Reply, Status, Usage
 from tests.fake_provider.ledger import Call
@@ -34,10 +35,7 @@ from tests.test_switches import SEEN_SECONDS, turned
 
 MIRRORED: dict[str, Any] = {"shadow_percent": 100, "shadow_daily_cost_cap_usd": 1, **ON_TRIAL}
 # On a busy machine too no look comes too late for the first request, and no store is spared.
-SLOWLY = (
-    "from app.launch import switches; from app.launch.rollout import shadow;"
-    " switches.PATIENCE_SECONDS = shadow.SLOW_STORE_SECONDS = 30"
-)
+SLOWLY = f"{switches.SLOWLY}; from app.launch.rollout import shadow; shadow.SLOW_STORE_SECONDS = 30"
 PATIENT = [sys.executable, "-c", f"{SLOWLY}; from app.cli import serve; serve()"]
 PRICES = {PROVEN: (1000, 2000), CANDIDATE: (1000, 2000)}  # nano-dollars a token
 TOLD = "비밀번호 재설정 방법을 알려 주세요"
@@ -235,7 +233,7 @@ def test_it_goes_first_when_the_app_is_busy(start_app: StartApp, fake: FakeProvi
         with ExitStack() as waiting:
             for _ in range(MOST_REQUESTS + 1):
                 waiting.enter_context(app.asked(slow))
-            fake.ledger.wait_for(MOST_REQUESTS + 1, timeout=20)
+            fake.ledger.wait_for(MOST_REQUESTS + 1)
             ask(http)
             until(lambda: outcomes(app) == {"busy": 1})
         # They have left, and the app gives up their calls.

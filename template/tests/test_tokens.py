@@ -20,7 +20,7 @@ from app.standards.tokens import counting
 from app.standards.tokens.counting import TokenCounter, byte_bound
 from tests.fake_provider import FakeProvider, Reply, Status
 from tests.fake_provider.ledger import Call
-from tests.running import RunningApp, production, running_app
+from tests.running import RunningApp, production, running_app, worked
 
 LIMIT = 500
 FIRST = load_project().providers[0]
@@ -146,19 +146,15 @@ def health_watched(app: RunningApp) -> Iterator[list[float]]:
 
     In seconds of its processor: a busy machine lets it wait, and that is not its doing.
     """
-    (worker,) = app.workers()
+    workers = app.workers()
     slowest, done = [0.0], threading.Event()
-
-    def spent() -> float:
-        times = worker.cpu_times()
-        return float(times.user + times.system)
 
     def watch() -> None:
         with httpx2.Client(base_url=app.url, timeout=30, trust_env=False) as http:
             while not done.is_set():
-                before = spent()
+                before = worked(workers)
                 assert http.get("/healthz").status_code == 200
-                slowest[0] = max(slowest[0], spent() - before)
+                slowest[0] = max(slowest[0], worked(workers) - before)
 
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(watch)
